@@ -1,0 +1,55 @@
+"""Channel `transients`: what an observer is woken for, with the reason."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from trapline.schemas.columns import Column, Plane, Table, id_column
+from trapline.schemas.header import DecDeg, Header, Id, RaDeg, doc
+from trapline.schemas.image import Band
+
+SCHEMA = "trapline.transients/1.0"
+
+RECENT = Table(
+    "recent",
+    (
+        id_column("point_id", "id of the point"),
+        Column("t_us", "i8", "start of the image, since 1970-01-01 UTC", "us"),
+        Column("kind", "u1", "as in `sources`"),
+        Column("flux_peak", "f8", "peak flux density", "unit / beam"),
+        Column("flux_peak_err", "f8", "its error, 1 sigma", "unit / beam"),
+        Column("flux_int", "f8", "integrated flux density", "unit"),
+        Column("flux_int_err", "f8", "its error, 1 sigma", "unit"),
+    ),
+    prefix="recent",
+    optional=True,
+)
+CUTOUT = Plane("cutout", "f4", ("ny", "nx"), "pixels about the position, while the image is in the journal", "unit")
+
+
+class Transients(Header, kw_only=True, omit_defaults=True):
+    """Header of a record on `transients`: one event, or a change of one."""
+
+    event_id: Annotated[Id, doc("hash of object, rule and opening image: an update carries the same")]
+    object_id: Id
+    kind: Annotated[str, doc("new_source, flare, fade, variable, disappeared, returned, or a plug-in's own")]
+    alert_type: Literal["initial", "update", "retraction"] = "initial"
+    role: Annotated[str, doc("observation, test or injection: that of the image")] = "observation"
+    image_id: Annotated[Id, doc("image that caused this record")]
+    t_us: Annotated[int, doc("start of that image, since 1970-01-01 UTC", "us")]
+    ra_deg: RaDeg
+    dec_deg: DecDeg
+    pos_err_ew_deg: Annotated[float, doc("east-west error on the sky, 1 sigma", "deg")]
+    pos_err_ns_deg: Annotated[float, doc("north-south error, 1 sigma", "deg")]
+    band: Band
+    flux_peak: Annotated[float, doc("of the point that caused it", "unit / beam")]
+    flux_peak_err: Annotated[float, doc("its error, 1 sigma", "unit / beam")]
+    unit: Annotated[str, doc("of the fluxes")] = "Jy"
+    significance: Annotated[float, doc("by how much the rule holds", "sigma")]
+    certain: Annotated[bool | None, doc("new_source: above what the earlier image must have shown")] = None
+    rule: Annotated[dict[str, float], doc("values that the rule saw, and its thresholds")] = {}
+    limits_image: Annotated[Id | None, doc("new_source: the earlier image that bounds it")] = None
+    n: Annotated[int, doc("points of the object in this band, this one included")] = 0
+    v: Annotated[float | None, doc("coefficient of variation of the object in this band")] = None
+    eta: Annotated[float | None, doc("reduced chi^2 of the object in this band against a constant flux")] = None
+    cutout_wcs: Annotated[str | None, doc("FITS cards of the WCS of `cutout`; absent without one")] = None
