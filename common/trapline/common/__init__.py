@@ -1,0 +1,1 @@
+"""How messages travel: ids, journal, relay, client, runtime, configuration, supervisor."""

@@ -1,0 +1,1 @@
+"""The commands of `trapline`, by what they look at."""

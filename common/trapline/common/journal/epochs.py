@@ -1,0 +1,73 @@
+"""Which epochs a partition had, and whether its writer ended cleanly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+FILE = "epochs.json"
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """An epoch of a partition and the seq of its first record."""
+
+    epoch: int
+    first_seq: int
+
+
+class Epochs(msgspec.Struct):
+    """All epochs of a partition in order, and whether a writer holds it or died holding it."""
+
+    epochs: list[Epoch] = []
+    open: bool = False
+
+    @property
+    def current(self) -> int:
+        """The newest epoch; 0 before the first."""
+        return self.epochs[-1].epoch if self.epochs else 0
+
+    def end_of(self, epoch: int) -> int | None:
+        """Return the first seq that is no longer of this epoch; None for the newest one."""
+        later = [e.first_seq for e in self.epochs if e.epoch > epoch]
+        return later[0] if later else None
+
+    def begin(self, next_seq: int) -> None:
+        """Open for writing: a new epoch when there was none, or when the last writer did not close."""
+        if self.open or not self.epochs:
+            self.epochs.append(Epoch(self.current + 1 if self.epochs else 0, next_seq))
+        self.open = True
+
+
+def load_epochs(directory: Path) -> Epochs:
+    """Return the epochs of a partition; none when it is new."""
+    try:
+        return msgspec.json.decode((directory / FILE).read_bytes(), type=Epochs)
+    except FileNotFoundError:
+        return Epochs()
+
+
+def save_epochs(directory: Path, epochs: Epochs) -> None:
+    """Replace the file atomically, synced: after a power cut it is the old one or the new one."""
+    replace_file(directory / FILE, msgspec.json.encode(epochs))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a small file so that after a power cut it has the old content or the new, never half of it."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make new and renamed files of a directory survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

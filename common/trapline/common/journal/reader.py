@@ -1,0 +1,270 @@
+"""Reading a partition from its mapped segments: nothing is copied, and the writer never knows."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from trapline.common.journal.epochs import Epochs, load_epochs
+from trapline.common.journal.layout import (
+    HEADER_BYTES,
+    frame_spans,
+    intact,
+    plausible,
+    read_header,
+    segment_files,
+    segment_path,
+)
+
+_CLOCK_NS = 100_000_000
+
+
+class Entry(NamedTuple):
+    """A record in a slab: its place, when it was appended, and (offset in the slab, length) of its frames."""
+
+    seq: int
+    epoch: int
+    t_us: int
+    spans: list[tuple[int, int]]
+
+
+class Damage(NamedTuple):
+    """Records `seq` to before `end_seq` that are not what was written, from `offset` in a segment file on."""
+
+    path: Path
+    seq: int
+    end_seq: int
+    offset: int
+
+
+class Slab(NamedTuple):
+    """Records that stand one after the other in a segment, as one buffer."""
+
+    data: memoryview
+    entries: list[Entry]
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A mapped segment file and where its records begin."""
+
+    first_seq: int
+    path: Path
+    view: memoryview
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    times: array[int] = field(default_factory=lambda: array("q"))
+    end: int = 0
+    epoch: int = 0
+
+    @property
+    def next_seq(self) -> int:
+        return self.first_seq + len(self.offsets)
+
+    def walk(self) -> None:
+        """Take notice of records that were appended since."""
+        view, end, seq = self.view, self.end, self.next_seq
+        room = len(view) - HEADER_BYTES - end
+        while room >= 0:
+            header = read_header(view, end)
+            if not plausible(header, seq, room):
+                break
+            self.offsets.append(end)
+            self.times.append(header.t_us)
+            self.epoch = header.epoch
+            seq += 1
+            end += HEADER_BYTES + header.size
+            room -= HEADER_BYTES + header.size
+        self.end = end
+
+
+class PartitionReader:
+    """Reads one partition, from any record that is still there, while its writer goes on.
+
+    A segment whose records end before the next one begins was damaged: `readable_from` tells where it goes on.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._segments: list[_Segment] = []
+        self._listed_ns = -1
+        self.refresh()
+
+    @property
+    def first_seq(self) -> int:
+        """Seq of the oldest record that is still there."""
+        return self._segments[0].first_seq if self._segments else 0
+
+    @property
+    def next_seq(self) -> int:
+        """Seq that the next record will get."""
+        return self._segments[-1].next_seq if self._segments else 0
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the newest record."""
+        return self._segments[-1].epoch if self._segments else 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all segment files."""
+        return sum(len(s.view) for s in self._segments)
+
+    @property
+    def segment_count(self) -> int:
+        """Number of segment files."""
+        return len(self._segments)
+
+    def epochs(self) -> Epochs:
+        """Return the epochs of the partition, as its writer last wrote them."""
+        return load_epochs(self.directory)
+
+    def refresh(self) -> bool:
+        """Take notice of new records, and return whether there are any."""
+        before = self.next_seq
+        if not self._segments:
+            self.rescan()
+        while self._segments:
+            self._segments[-1].walk()
+            # The next segment is named by its first record: it exists only when this one is complete.
+            path = segment_path(self.directory, self.next_seq)
+            if path == self._segments[-1].path or not path.exists():
+                break
+            self._segments.append(_map(self.next_seq, path))
+        return self.next_seq > before
+
+    def rescan(self) -> bool:
+        """Take notice of segment files that came otherwise than by the writer's going on; return whether any did.
+
+        Such are those of a partition that is new, was repaired, or goes on behind a damaged record. A partition that is
+        not there has none.
+        """
+        try:
+            changed_ns = self.directory.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+        if changed_ns == self._listed_ns:
+            return False
+        # Clocks of file systems tick every few milliseconds: what changes next may have the same time.
+        self._listed_ns = changed_ns if time.time_ns() - changed_ns > _CLOCK_NS else -1
+        held = {segment.first_seq for segment in self._segments}
+        # What retention dropped lately may still be listed.
+        new = [_map(seq, path) for seq, path in segment_files(self.directory) if seq not in held]
+        self._segments = sorted([*self._segments, *new], key=lambda segment: segment.first_seq)
+        # Also those that were the last one until now, and may have been written to since.
+        for segment in self._segments:
+            segment.walk()
+        return bool(new)
+
+    def readable_from(self, seq: int) -> int:
+        """Return the first record at or behind `seq` that can be read: `seq` itself unless damage swallowed it.
+
+        Raises
+        ------
+        IndexError
+            As `slab`.
+        """
+        if seq == self.next_seq:
+            return seq
+        i = self._number_of(seq)
+        return seq if seq < self._segments[i].next_seq else self._segments[i + 1].first_seq
+
+    def drop_before(self, seq: int) -> int:
+        """Unlink sealed segments whose records are all before `seq`, and return their bytes.
+
+        Whoever still reads them keeps his mapping: the space is given back when he lets go.
+        """
+        freed = 0
+        while len(self._segments) > 1 and self._segments[1].first_seq <= seq:
+            segment = self._segments.pop(0)
+            freed += len(segment.view)
+            segment.path.unlink(missing_ok=True)
+        return freed
+
+    def sealed(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (seq behind the last record, time of the last record in us, bytes) of the sealed segments, in order."""
+        for segment in self._segments[:-1]:
+            yield segment.next_seq, segment.times[-1] if segment.times else 0, len(segment.view)
+
+    def slab(self, seq: int, *, max_bytes: int, max_records: int) -> Slab:
+        """Return records from `seq` on that stand together: at least one if there is one, then up to the bounds.
+
+        Raises
+        ------
+        IndexError
+            When `seq` is before `first_seq` or behind `next_seq`, or damaged: see `readable_from`.
+        """
+        if seq == self.next_seq:
+            return Slab(memoryview(b""), [])
+        segment = self._segment_of(seq)
+        first = seq - segment.first_seq
+        start = segment.offsets[first]
+        last = bisect_right(segment.offsets, start + max_bytes) - 1
+        if start + max_bytes >= segment.end:
+            last = len(segment.offsets)
+        last = max(first + 1, min(last, first + max_records, len(segment.offsets)))
+        end = segment.offsets[last] if last < len(segment.offsets) else segment.end
+        entries = [_entry(segment.view, segment.offsets[i], start) for i in range(first, last)]
+        return Slab(segment.view[start:end], entries)
+
+    def first_frames(self, since: int) -> Iterator[tuple[Entry, memoryview]]:
+        """Yield the records from `since` on, each with its first frame, past what is dropped or damaged."""
+        seq = max(since, self.first_seq)
+        while seq < self.next_seq and (seq := self.readable_from(seq)) < self.next_seq:
+            slab = self.slab(seq, max_bytes=1 << 40, max_records=1000)
+            for entry in slab.entries:
+                start, length = entry.spans[0] if entry.spans else (0, 0)
+                yield entry, slab.data[start : start + length]
+            seq += len(slab.entries)
+
+    def time_of(self, seq: int) -> int:
+        """Return when a record was appended, in microseconds; IndexError as `slab`."""
+        segment = self._segment_of(seq)
+        return segment.times[seq - segment.first_seq]
+
+    def seq_at(self, t_us: int) -> int:
+        """Return the seq of the first record that was appended at or after a time."""
+        # An empty segment is the newest, or damaged at its first record: its neighbours know.
+        filled = [segment for segment in self._segments if segment.times]
+        i = bisect_left(filled, t_us, key=lambda segment: segment.times[-1])
+        if i == len(filled):
+            return self.next_seq
+        return filled[i].first_seq + bisect_left(filled[i].times, t_us)
+
+    def verify(self) -> Iterator[Damage]:
+        """Yield every record whose checksum is wrong, and every stretch that cannot be read: reads everything."""
+        for i, segment in enumerate(self._segments):
+            for number, offset in enumerate(segment.offsets):
+                if not intact(segment.view, offset, read_header(segment.view, offset)):
+                    seq = segment.first_seq + number
+                    yield Damage(segment.path, seq, seq + 1, offset)
+            if i + 1 < len(self._segments) and segment.next_seq < self._segments[i + 1].first_seq:
+                yield Damage(segment.path, segment.next_seq, self._segments[i + 1].first_seq, segment.end)
+
+    def _segment_of(self, seq: int) -> _Segment:
+        segment = self._segments[self._number_of(seq)]
+        if seq >= segment.next_seq:
+            raise IndexError(f"{segment.path} is damaged from record {segment.next_seq} on, {seq} cannot be read")
+        return segment
+
+    def _number_of(self, seq: int) -> int:
+        if not self.first_seq <= seq < self.next_seq:
+            raise IndexError(f"{self.directory} holds {self.first_seq} to {self.next_seq - 1}, not {seq}")
+        return bisect_right(self._segments, seq, key=lambda s: s.first_seq) - 1
+
+
+def _entry(view: memoryview, offset: int, start: int) -> Entry:
+    header = read_header(view, offset)
+    spans = [(position - start, length) for position, length in frame_spans(view, offset, header)]
+    return Entry(header.seq, header.epoch, header.t_us, spans)
+
+
+def _map(first_seq: int, path: Path) -> _Segment:
+    with path.open("rb") as file:
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return _Segment(first_seq, path, view)

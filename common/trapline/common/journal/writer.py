@@ -1,0 +1,221 @@
+"""The one writer of a partition: append, and be done."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+from trapline.common.journal.epochs import load_epochs, save_epochs, sync_directory
+from trapline.common.journal.layout import (
+    HEADER_BYTES,
+    MAX_FRAMES,
+    Buffer,
+    pack_record,
+    padding,
+    segment_files,
+    segment_path,
+)
+from trapline.common.journal.recovery import recover
+
+_MAX_BUFFERS = 1000  # of one pwritev: IOV_MAX is 1024
+DEFAULT_SEGMENT_BYTES = 16 << 20
+
+
+class JournalError(RuntimeError):
+    """A partition that cannot be opened or written. The text names its directory and what would be right."""
+
+
+def now_us() -> int:
+    """Return the time in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+class JournalWriter:
+    """Appends records to the segment files of one partition.
+
+    A record that `append` has returned is seen by every reader and outlives `kill -9`; after `sync` it outlives a power
+    cut. A record in flight when the process dies is invisible for ever.
+
+    Parameters
+    ----------
+    directory
+        Made when missing. A second writer on the same directory is refused.
+    segment_bytes
+        Size of a segment file. A larger record gets a segment of its own.
+    clock
+        Time of an append, in microseconds.
+    limit_bytes, min_free_bytes
+        A new segment is refused, as by a full disk, when the segments would be more than this, or the disk would have
+        less left; 0 for no such limit.
+
+    Raises
+    ------
+    JournalError
+        When another process writes this partition.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        clock: Callable[[], int] = now_us,
+        limit_bytes: int = 0,
+        min_free_bytes: int = 0,
+    ) -> None:
+        self.directory = directory
+        self._segment_bytes = segment_bytes
+        self._clock = clock
+        self._limit_bytes, self._min_free_bytes = limit_bytes, min_free_bytes
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(directory)
+        self._files = threading.Lock()
+        tail = recover(directory)
+        self.torn = tail.torn
+        self.next_seq = self.synced_seq = tail.next_seq
+        self._epochs = load_epochs(directory)
+        self._epochs.begin(self.next_seq)
+        save_epochs(directory, self._epochs)
+        self._offset = tail.offset
+        self._t_us = tail.t_us
+        self._file = os.open(tail.segment, os.O_RDWR) if tail.segment else -1
+        self._size = os.fstat(self._file).st_size if tail.segment else 0
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the records that this writer appends."""
+        return self._epochs.current
+
+    def append(self, frames: Sequence[Buffer]) -> int:
+        """Append one record and return its seq.
+
+        Raises
+        ------
+        OSError
+            When the disk is full (errno ENOSPC): nothing was appended, and it can be tried again.
+        """
+        return self.append_many([frames])
+
+    def append_many(self, records: Sequence[Sequence[Buffer]]) -> int:
+        """Append records that become visible together, and return the seq of the first.
+
+        They share a segment, so their sum is what a segment must hold.
+        """
+        first = self.next_seq
+        if not records:
+            return first
+        if max(map(len, records)) > MAX_FRAMES:
+            raise JournalError(f"a record has at most {MAX_FRAMES} frames; write {self.directory} with fewer")
+        # Clocks jump; the time index needs times that never do.
+        t_us = max(self._clock(), self._t_us)
+        header, buffers, size = pack_record(self.epoch, first, t_us, records[0])
+        for seq, frames in enumerate(records[1:], first + 1):
+            later, body, more = pack_record(self.epoch, seq, t_us, frames)
+            buffers += (later, *body)
+            size += more
+        if self._file < 0 or self._offset + size > self._size:
+            self._roll(size)
+        _pwritev(self._file, buffers, self._offset + HEADER_BYTES)
+        # The first header is the commit: readers walk from record to record, and see none of these before it.
+        os.pwrite(self._file, header, self._offset)
+        self._t_us = t_us
+        self._offset += size
+        self.next_seq += len(records)
+        return first
+
+    def _roll(self, size: int) -> None:
+        """Go on in a new segment file that holds at least `size` bytes."""
+        self.sync()
+        path = self.directory / "segment.new"
+        length = max(self._segment_bytes, size + padding(size))
+        self._check_room(length)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            # The disk may be full here, and nowhere else: never in the middle of a record.
+            os.posix_fallocate(descriptor, 0, length)
+        except OSError:
+            os.close(descriptor)
+            path.unlink()
+            raise
+        path.rename(segment_path(self.directory, self.next_seq))
+        sync_directory(self.directory)
+        with self._files:
+            if self._file >= 0:
+                os.close(self._file)
+            self._file, self._offset, self._size = descriptor, 0, length
+
+    def _check_room(self, length: int) -> None:
+        held = sum(path.stat().st_size for _, path in segment_files(self.directory)) if self._limit_bytes else 0
+        if self._limit_bytes and held + length > self._limit_bytes:
+            text = f"its segments hold {held} of at most {self._limit_bytes} bytes, and are still needed"
+            raise OSError(errno.ENOSPC, text, str(self.directory))
+        free = shutil.disk_usage(self.directory).free if self._min_free_bytes else 0
+        if self._min_free_bytes and free - length < self._min_free_bytes:
+            raise OSError(errno.ENOSPC, f"the disk has {free} bytes left", str(self.directory))
+
+    def sync(self) -> int:
+        """Make what was appended outlive a power cut, and return the seq before which that holds."""
+        with self._files:
+            seq = self.next_seq
+            if seq == self.synced_seq or self._file < 0:
+                return self.synced_seq
+            # A copy: this may run in a thread, and the segment be closed meanwhile.
+            descriptor = os.dup(self._file)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        self.synced_seq = max(self.synced_seq, seq)
+        return self.synced_seq
+
+    def close(self) -> None:
+        """Sync and leave, cleanly: the next writer goes on in the same epoch."""
+        if self._lock < 0:
+            return
+        self.sync()
+        self._epochs.open = False
+        save_epochs(self.directory, self._epochs)
+        if self._file >= 0:
+            os.close(self._file)
+        os.close(self._lock)
+        self._lock = self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pwritev(descriptor: int, buffers: list[Buffer], offset: int) -> None:
+    """Write all buffers: `os.pwritev` may stop early, and takes a bounded number."""
+    if len(buffers) == 1 and os.pwrite(descriptor, buffers[0], offset) == len(buffers[0]):
+        return
+    for start in range(0, len(buffers), _MAX_BUFFERS):
+        part = [memoryview(b).cast("B") for b in buffers[start : start + _MAX_BUFFERS]]
+        while part:
+            written = os.pwritev(descriptor, part, offset)
+            offset += written
+            while part and written >= len(part[0]):
+                written -= len(part.pop(0))
+            if part and written:
+                part[0] = part[0][written:]
+
+
+def _lock(directory: Path) -> int:
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise JournalError(
+            f"{directory} has a writer already: a partition has one; stop it, or give this replica another name"
+        ) from None
+    return descriptor

@@ -1,0 +1,92 @@
+"""The schema of the database, brought to the version of this program."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from importlib.resources import files
+from pathlib import Path
+
+import asyncpg
+
+from trapline.common.postgres import q3c
+from trapline.common.postgres.config import DatabaseConfig
+from trapline.common.postgres.connection import Connection, open_database, run_blocking
+from trapline.common.postgres.errors import DatabaseError
+
+VERSION_TABLE = "schema_version"
+
+# Alembic keeps the migration that runs in a variable of its module: one at a time in a process.
+_alembic = threading.Lock()
+# Of several processes that upgrade one database, the second waits, and finds nothing to do.
+_ADVISORY_LOCK = 0x7261706C696E65
+
+
+def upgrade(dsn: str, config: DatabaseConfig | None = None) -> q3c.Flavour:
+    """Bring a database to the newest schema, from nothing or from any released version, and say which q3c it has.
+
+    This blocks, and may be called from anywhere; inside a running loop through `asyncio.to_thread`.
+
+    Raises
+    ------
+    DatabaseError
+        When the database is not there, or newer than this program, or we may not change it, or the extra that holds
+        the migrations is not installed.
+    """
+    config = config or DatabaseConfig()
+    return run_blocking(lambda: _upgrade(dsn, config))
+
+
+def newest_version() -> str:
+    """Return the version of the newest migration: what its file's name begins with."""
+    versions = (path.name for path in (_scripts() / "versions").glob("[0-9]*.py"))
+    return max(name.partition("_")[0] for name in versions)
+
+
+async def version(con: Connection) -> str | None:
+    """Return the version of a database's schema; None when it has none yet."""
+    if await con.fetchval("SELECT to_regclass($1)", VERSION_TABLE) is None:
+        return None
+    found = await con.fetchval(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608  a constant
+    return None if found is None else str(found)
+
+
+async def _upgrade(dsn: str, config: DatabaseConfig) -> q3c.Flavour:
+    async with open_database(dsn, config, program="trapline db upgrade") as database, database.connection() as con:
+        # Waiting for another upgrade, or building an index, takes as long as it takes.
+        await con.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        await con.execute("SELECT pg_advisory_lock($1)", _ADVISORY_LOCK)
+        found = await version(con)
+        if found is not None and found > newest_version():
+            raise DatabaseError(
+                f"the database has schema {found}, newer than {newest_version()} of this program: upgrade Trapline"
+            )
+        try:
+            flavour = await q3c.install(con)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise DatabaseError(
+                f"our role may not create functions ({error}): make it the owner of the database, "
+                "or let the owner run `trapline db upgrade` once"
+            ) from None
+        if found != newest_version():
+            # Alembic's environment runs a loop of its own, which cannot be inside ours.
+            await asyncio.to_thread(_run_alembic, dsn)
+        return flavour
+
+
+def _run_alembic(dsn: str) -> None:
+    try:
+        from alembic import command
+        from alembic.config import Config
+    except ImportError:
+        raise DatabaseError(
+            "the database needs its tables made, which takes an extra: pip install 'trapline[migrations]'"
+        ) from None
+    settings = Config(attributes={"dsn": dsn, "version_table": VERSION_TABLE})
+    settings.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    with _alembic:
+        command.upgrade(settings, "head")
+
+
+def _scripts() -> Path:
+    return Path(str(files("trapline.schemas").joinpath("sql")))

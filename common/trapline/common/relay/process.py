@@ -1,0 +1,112 @@
+"""The relay as a process: the server in a thread, signals and health around it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import shutil
+import threading
+from pathlib import Path
+
+from trapline.common.config.mesh import MeshConfig
+from trapline.common.journal import JournalWriter
+from trapline.common.relay.config import Retention
+from trapline.common.relay.core import RelayCore
+from trapline.common.relay.memory import RelayMemory
+from trapline.common.relay.retention import Keeper
+from trapline.common.relay.server import RelayServer
+from trapline.common.runtime.context import Context
+from trapline.common.runtime.daemon import Service
+from trapline.common.security.gate import Gate
+from trapline.common.security.identity import load_identity
+from trapline.common.security.trust import TrustList
+
+ADDRESS_FILE = "relay.address"
+
+
+def make_server(config: MeshConfig) -> RelayServer:
+    """Return a server of the journals of this host, bound to its addresses.
+
+    Raises
+    ------
+    OSError
+        When the port is in use, or another relay serves this data directory.
+    """
+
+    def make_writer(channel: str, directory: Path) -> JournalWriter:
+        return JournalWriter(directory, **config.journal.writer_options(channel))
+
+    directory = config.data_directory
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = _lock(directory)
+    try:
+        memory = RelayMemory(directory / "relay.sqlite")
+        trusted = TrustList(config.keys_directory / "trusted") if config.relay_needs_keys else None
+        core = RelayCore(
+            config.journal_directory, memory, lease_s=config.relay.lease_s, make_writer=make_writer, trusted=trusted
+        )
+        keeper = Keeper(
+            core.catalogue,
+            core.groups,
+            core.readers,
+            retention_rules(config),
+            free_bytes=lambda: shutil.disk_usage(config.journal_directory).free,
+            min_free_bytes=config.journal.min_free_bytes,
+        )
+        gate = Gate(load_identity(config), trusted, core.counters) if trusted else None
+        server = RelayServer(core, config.relay, ipc=config.ipc_path, keeper=keeper, gate=gate)
+    except BaseException:
+        os.close(lock)
+        raise
+    server.on_close(lambda: os.close(lock))
+    (directory / ADDRESS_FILE).write_text(f"{server.address}\n")
+    return server
+
+
+def _lock(directory: Path) -> int:
+    """Lock a data directory for one relay: a second one would take its socket away without a word."""
+    descriptor = os.open(directory / "relay.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise OSError(
+            errno.EADDRINUSE, f"another mesh runs on {directory}; stop it, or choose another data directory"
+        ) from None
+    return descriptor
+
+
+def retention_rules(config: MeshConfig) -> dict[str, Retention]:
+    """Return how long each channel is kept: `images` by a share of the disk unless the configuration says otherwise."""
+    names = {"images", "status", "dead_letters", *config.journal.channels} - {"*"}
+    rules = {name: config.journal.of(name).retention for name in names}
+    if rules["images"] == Retention():
+        share = int(shutil.disk_usage(config.data_directory).total * config.journal.images_disk_fraction)
+        rules["images"] = Retention(limit_bytes=share, hard_limit_bytes=2 * share)
+    return rules | {"*": config.journal.of("*").retention}
+
+
+async def run(context: Context) -> None:
+    """Serve until told to drain."""
+    server = make_server(context.config)
+    context.counters = server.core.counters
+    stop = threading.Event()
+    context.log.info("serving", address=server.address, journals=str(context.config.journal_directory))
+    serving = asyncio.create_task(asyncio.to_thread(server.run, stop))
+    context.fine()
+    draining = asyncio.create_task(context.draining.wait())
+    await asyncio.wait({serving, draining}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await serving
+
+
+RELAY = Service("relay", run)
+
+
+def relay_address(config: MeshConfig) -> str:
+    """Return where this host's relay answers: its socket when that is there, else its TCP address."""
+    if config.relay_needs_keys or Path(config.ipc_path).exists():
+        return f"ipc://{config.ipc_path}"
+    return f"tcp://{config.relay.host}:{config.relay.port}"

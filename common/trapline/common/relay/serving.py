@@ -1,0 +1,156 @@
+"""Answers that carry records: slabs of a partition's map, described by the header of the answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from trapline.common.journal import Entry, PartitionReader, Slab
+from trapline.common.relay.catalogue import Catalogue
+from trapline.common.relay.groups import Groups, Share
+from trapline.common.relay.readers import Readers
+from trapline.common.relay.requests import MAX_REPLY_BYTES, Cursor, Fetch, Lease
+
+Description = dict[str, Any]
+Part = tuple[Description, memoryview]
+
+_MOST_RECORDS = 10_000  # of a partition in one answer: what it takes to describe them is bounded as well
+
+
+def describe(entries: list[Entry]) -> list[list[int]]:
+    """Return ``[seq, epoch, t_us, offset, length, offset, length, ...]`` for each record of a slab."""
+    return [[seq, epoch, t_us, *chain.from_iterable(spans)] for seq, epoch, t_us, spans in entries]
+
+
+def only_headers(slab: Slab) -> Slab:
+    """Return a small slab with the first frame of each record: a copy, so that the rest need not travel."""
+    parts, entries, position = [], [], 0
+    for entry in slab.entries:
+        start, length = entry.spans[0] if entry.spans else (0, 0)
+        parts.append(slab.data[start : start + length])
+        entries.append(entry._replace(spans=[(position, length)]))
+        position += length
+    return Slab(memoryview(b"".join(parts)), entries)
+
+
+def settle_cursor(reader: PartitionReader, cursor: Cursor) -> tuple[int, Description]:
+    """Return the seq to go on with, and what the reader of this cursor must be told.
+
+    ``gap`` names records that retention dropped before they were read, ``damaged`` those that cannot be read, both as
+    [first, behind the last].
+    ``cut`` says that the writer lost its unsynced end: what was read from that seq on, in that epoch, is void.
+    """
+    seq, notes = cursor.seq, Description()
+    end = reader.epochs().end_of(cursor.epoch) if 0 <= cursor.epoch != reader.epoch else None
+    if end is None and seq > reader.next_seq:
+        # Another journal stands where this reader's was: begin it from its start.
+        end = reader.first_seq
+    if end is not None and end < seq:
+        notes["cut"] = {"epoch": cursor.epoch, "seq": end}
+        seq = end
+    if seq < reader.first_seq:
+        notes["gap"] = [seq, reader.first_seq]
+        seq = reader.first_seq
+    readable = reader.readable_from(seq)
+    if readable > seq:
+        notes["damaged"] = [seq, readable]
+    return readable, notes
+
+
+def serve_cursor(
+    reader: PartitionReader, cursor: Cursor, *, max_bytes: int, max_records: int, headers_only: bool
+) -> tuple[Description, memoryview] | None:
+    """Return the description and the buffer of the records behind a cursor; None when there is nothing to say."""
+    seq, notes = settle_cursor(reader, cursor)
+    bound = 1 << 62 if headers_only else max_bytes
+    slab = reader.slab(seq, max_bytes=bound, max_records=max_records)
+    if not slab.entries and not notes:
+        return None
+    if headers_only:
+        slab = only_headers(slab)
+    description = {
+        "channel": cursor.channel,
+        "partition": cursor.partition,
+        "next_seq": seq + len(slab.entries),
+        "end": reader.next_seq,
+        "records": describe(slab.entries),
+        **notes,
+    }
+    return description, slab.data
+
+
+def serve_fetch(catalogue: Catalogue, request: Fetch, counters: Counter[str]) -> Iterator[Part]:
+    """Yield the parts of the answer to a fetch, within its bounds."""
+    budget = min(request.max_bytes, MAX_REPLY_BYTES)
+    for cursor in request.cursors:
+        reader = catalogue.get(cursor.channel, cursor.partition)
+        if reader is None:
+            continue
+        most = min(request.max_records, _MOST_RECORDS)
+        served = serve_cursor(reader, cursor, max_bytes=budget, max_records=most, headers_only=request.headers_only)
+        if served is None:
+            continue
+        for note, counter in (("gap", "records_dropped_unread"), ("damaged", "records_damaged")):
+            first, end = served[0].get(note, (0, 0))
+            counters[counter] += end - first
+        budget -= len(served[1])
+        yield served
+        if budget <= 0:
+            return
+
+
+def serve_lease(
+    catalogue: Catalogue, groups: Groups, request: Lease, now: float, counters: Counter[str]
+) -> Iterator[Part]:
+    """Yield the records that a worker gets, each leased to it."""
+    left, budget = request.max_records, MAX_REPLY_BYTES
+    for channel in request.channels:
+        for name, reader in catalogue.of_channel(channel):
+            share = groups.share(request.group, channel, name)
+            counters["records_dropped_unread"] += share.skip_to(reader.first_seq)
+            candidates = share.candidates(reader.first_seq, reader.next_seq)
+            while left and budget > 0 and (seq := next(candidates, None)) is not None:
+                if _skip_damaged(reader, share, seq, counters):
+                    continue
+                left -= 1
+                attempts = share.take(seq, request.worker, now + groups.lease_s)
+                slab = reader.slab(seq, max_bytes=1, max_records=1)
+                budget -= len(slab.data)
+                description = {"channel": channel, "partition": name, "attempts": attempts}
+                yield description | {"records": describe(slab.entries)}, slab.data
+
+
+def _skip_damaged(reader: PartitionReader, share: Share, seq: int, counters: Counter[str]) -> bool:
+    """Give up a record that cannot be read, for a group; return whether it is one."""
+    if reader.readable_from(seq) == seq:
+        return False
+    share.finish(seq)
+    counters["records_damaged"] += 1
+    return True
+
+
+def overview(catalogue: Catalogue, groups: Groups, readers: Readers) -> dict[str, Any]:
+    """Return what there is, as the answer to `info`."""
+    return {
+        "catalogue": catalogue.version,
+        "partitions": [
+            {
+                "channel": channel,
+                "partition": partition,
+                "first_seq": r.first_seq,
+                "next_seq": r.next_seq,
+                "epoch": r.epoch,
+                "bytes": r.size_bytes,
+            }
+            for (channel, partition), r in catalogue
+        ],
+        "groups": [
+            {"group": g, "channel": c, "partition": p, "floor": s.floor, "leased": len(s.leases)}
+            for (g, c, p), s in groups
+        ],
+        "readers": [
+            {"reader": n, "channel": c, "partition": p, "seq": at.seq, "safe": at.safe} for (n, c, p), at in readers
+        ],
+    }

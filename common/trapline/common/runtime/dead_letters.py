@@ -1,0 +1,40 @@
+"""Inputs that a service could not take, kept where an operator finds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.common.channel import Record
+from trapline.common.ids import record_id
+from trapline.common.runtime.context import Context
+from trapline.schemas.columns import SchemaError
+from trapline.schemas.header import Header
+from trapline.schemas.message import Message
+from trapline.schemas.status import DEAD_LETTERS_SCHEMA, DeadLetter
+
+
+def dead_letter(context: Context, record: Record, text: str) -> Message[Header]:
+    """Return the message that takes a record's place when nothing can be made of it, and count it."""
+    context.counters["dead_letters"] += 1
+    place = record.place
+    token = f"{context.service}:{place.channel}:{place.partition}:{place.seq}".encode()
+    header = DeadLetter(
+        schema=DEAD_LETTERS_SCHEMA,
+        id=record_id(0, DEAD_LETTERS_SCHEMA, token),
+        dataset=context.config.mesh.dataset,
+        service=context.service,
+        place=place,
+        image_id=_image_of(record),
+        input=bytes(record.frames[0]) if record.frames else b"",
+        traceback=text,
+        attempts=record.attempts + 1,
+    )
+    return Message(header)
+
+
+def _image_of(record: Record) -> bytes | None:
+    try:
+        image: Any = getattr(record.header, "image", None)
+    except SchemaError:
+        return None
+    return image.id if image else None

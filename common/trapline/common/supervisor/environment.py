@@ -1,0 +1,33 @@
+"""How a supervisor tells its children their configuration: a file, and variables that win over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from trapline.common.config.mesh import ENVIRONMENT_PREFIX
+
+Tables = Mapping[str, Mapping[str, Any]]
+
+# One process is one unit of parallelism: libraries that start a thread per core would fight over the cores.
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def child_environment(overrides: Tables) -> dict[str, str]:
+    """Return variables that give a child these tables, over its configuration file."""
+    variables = {
+        f"{ENVIRONMENT_PREFIX}{table}__{key}".upper(): value if isinstance(value, str) else json.dumps(value)
+        for table, values in overrides.items()
+        for key, value in values.items()
+    }
+    return {**_ONE_THREAD, **variables}
+
+
+def merged(*overrides: Tables) -> dict[str, dict[str, Any]]:
+    """Return tables in which later values win."""
+    result: dict[str, dict[str, Any]] = {}
+    for tables in overrides:
+        for table, values in tables.items():
+            result[table] = {**result.get(table, {}), **values}
+    return result
