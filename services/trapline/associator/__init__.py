@@ -1,0 +1,1 @@
+"""Joins sources to objects: `images` and `sources` in, `lightcurves` out."""

@@ -1,0 +1,132 @@
+"""Objects: who they are and where, as the weighted mean of their blind detections in all bands.
+
+The mean is taken in the plane that touches the sky at the object's first position, with one weight to the east and one
+to the north, so that it is right at RA 0 and at the poles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from trapline.associator.index import SkyIndex
+from trapline.common.sky import from_tangent, tangent_offsets, unit_vectors
+from trapline.common.table import GrowingTable, Rows
+
+Float = npt.NDArray[np.float64]
+RowNumbers = npt.NDArray[np.intp]
+Ids = npt.NDArray[np.uint8]
+
+OBJECT = np.dtype(
+    [
+        ("object_id", "u1", (16,)),
+        ("first_ra_deg", "f8"),
+        ("first_dec_deg", "f8"),
+        ("weight_ew", "f8"),
+        ("weight_ns", "f8"),
+        ("east_deg", "f8"),
+        ("north_deg", "f8"),
+        ("ra_deg", "f8"),
+        ("dec_deg", "f8"),
+        ("n_blind", "u4"),
+        ("first_seen_us", "i8"),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Measured positions: ICRS degrees, and 1-sigma errors on the sky in degrees, (n,) each."""
+
+    ra_deg: Float
+    dec_deg: Float
+    err_ew_deg: Float
+    err_ns_deg: Float
+
+    def __len__(self) -> int:
+        return len(self.ra_deg)
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Positions:
+        """Return some of them."""
+        return Positions(self.ra_deg[rows], self.dec_deg[rows], self.err_ew_deg[rows], self.err_ns_deg[rows])
+
+    def largest_err_deg(self) -> Float:
+        """Return the larger of both errors."""
+        return np.maximum(self.err_ew_deg, self.err_ns_deg)
+
+
+def _no_objects() -> GrowingTable:
+    return GrowingTable(OBJECT)
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """The objects of one dataset; rows are in the order in which they were founded."""
+
+    table: GrowingTable = field(default_factory=_no_objects)
+    index: SkyIndex = field(default_factory=SkyIndex)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @classmethod
+    def of(cls, table: GrowingTable) -> Catalogue:
+        """Return the catalogue with these objects, its index planted anew."""
+        catalogue = cls(table)
+        positions = catalogue.positions(np.arange(len(table)))
+        catalogue.index.insert(unit_vectors(positions.ra_deg, positions.dec_deg), positions.largest_err_deg())
+        return catalogue
+
+    def found(self, object_ids: Ids, positions: Positions, t_us: int) -> RowNumbers:
+        """Append one object per position and return their rows. The positions are not yet in their means: `move`."""
+        rows = self.table.extend(len(positions))
+        table = self.table.rows
+        table["object_id"][rows] = object_ids
+        for first, now, value in (
+            ("first_ra_deg", "ra_deg", positions.ra_deg),
+            ("first_dec_deg", "dec_deg", positions.dec_deg),
+        ):
+            table[first][rows] = table[now][rows] = value
+        table["first_seen_us"][rows] = t_us
+        self.index.insert(unit_vectors(positions.ra_deg, positions.dec_deg), positions.largest_err_deg())
+        return rows
+
+    def move(self, rows: RowNumbers, positions: Positions) -> None:
+        """Take one blind position into the mean of each of these objects (each at most once)."""
+        after = self.table.rows[rows]
+        east, north = tangent_offsets(
+            positions.ra_deg, positions.dec_deg, after["first_ra_deg"].copy(), after["first_dec_deg"].copy()
+        )
+        for weight, mean, offset, error in (
+            ("weight_ew", "east_deg", east, positions.err_ew_deg),
+            ("weight_ns", "north_deg", north, positions.err_ns_deg),
+        ):
+            new = error**-2.0
+            after[weight] += new
+            after[mean] += (offset - after[mean]) * (new / after[weight])
+        after["n_blind"] += 1
+        ra, dec = _on_sky(after["east_deg"], after["north_deg"], after["first_ra_deg"], after["first_dec_deg"])
+        # The first position is exactly the mean of one, not the mean to rounding.
+        alone = after["n_blind"] == 1
+        after["ra_deg"] = np.where(alone, after["first_ra_deg"], ra)
+        after["dec_deg"] = np.where(alone, after["first_dec_deg"], dec)
+        self.table.rows[rows] = after
+        now = _positions(after)
+        self.index.move(rows, unit_vectors(now.ra_deg, now.dec_deg), now.largest_err_deg())
+
+    def positions(self, rows: RowNumbers) -> Positions:
+        """Return the weighted mean positions of objects and their errors."""
+        return _positions(self.table.rows[rows])
+
+
+def _positions(rows: Rows) -> Positions:
+    # Copies, because a column of contiguous numbers is worked through faster, and always in the same way.
+    return Positions(
+        rows["ra_deg"].copy(), rows["dec_deg"].copy(), rows["weight_ew"] ** -0.5, rows["weight_ns"] ** -0.5
+    )
+
+
+def _on_sky(east: Float, north: Float, ra0: Float, dec0: Float) -> tuple[Float, Float]:
+    return from_tangent(east.copy(), north.copy(), ra0.copy(), dec0.copy())

@@ -1,0 +1,59 @@
+"""Settings of associator."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from trapline.common.config import Deg, Seconds, ServiceSection
+
+SearchDeg = Annotated[Deg, Field(gt=0, le=45)]
+
+
+class AssociatorConfig(ServiceSection):
+    """How sources are joined to objects, and what earlier images say about a position."""
+
+    reads: ClassVar[tuple[str, ...]] = ("images", "sources")
+    writes: ClassVar[tuple[str, ...]] = ("lightcurves",)
+    stage: ClassVar[int] = 3
+
+    max_hold_s: Seconds | None = Field(
+        default=10.0,
+        gt=0,
+        description="longest wait for the sources of an image once those of later ones came; absent: for ever",
+    )
+    idle_after_s: Seconds | None = Field(
+        default=30.0, gt=0, description="silence after which a partition of images is not waited for; absent: for ever"
+    )
+
+    beamwidths_limit: float = Field(
+        default=3.0, gt=0, le=1000, description="an object is a candidate within this many semi-major axes of the beam"
+    )
+    deruiter_radius: float = Field(default=5.68, gt=0, description="and below this de Ruiter radius (dimensionless)")
+    no_beam_limit_deg: SearchDeg = Field(default=1 / 3600, description="distance limit in images without a beam")
+    limit_margin_sigma: float = Field(
+        default=1.0,
+        ge=0,
+        description="a new source may hide this far above the detection threshold of an earlier image",
+    )
+    coverage_cells: int = Field(
+        default=1 << 18,
+        ge=48,
+        le=1 << 24,
+        description="cells of an image in which its coverage is decided; they are smaller than half a beam unless "
+        "that takes more cells than this",
+    )
+    remember_images: int = Field(
+        default=100_000, ge=1, description="images whose ids are kept, so that one that comes again is folded once"
+    )
+    open_pointings: int = Field(
+        default=8,
+        ge=1,
+        le=256,
+        description="pointings per band whose coverage is kept as a footprint; of a field that drifts, the oldest is "
+        "written into cells",
+    )
+
+
+SECTION = AssociatorConfig

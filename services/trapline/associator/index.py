@@ -1,0 +1,161 @@
+"""Where objects are, for a search about many positions: k-d trees that are never rebuilt as a whole per image.
+
+Objects stand in trees of shrinking size. New ones wait until the next search, which plants them in a new tree together
+with the trees that are not much larger: every object is replanted a logarithmic number of times. A tree holds the
+position that an object had when it was planted (its anchor). One that moved further than a tolerance is planted anew,
+and a search looks further by the tolerance. Unit vectors know no RA 0 and no pole.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from trapline.common.table import GrowingTable
+
+Float = npt.NDArray[np.float64]
+RowNumbers = npt.NDArray[np.intp]
+
+_SPOT = np.dtype([("here", "f8", (3,)), ("anchor", "f8", (3,)), ("error_deg", "f8"), ("tree", "i8")])
+_WAITING = -1
+_NEIGHBOURS_AT_FIRST = 8
+_SPARE_ENTRIES = 1024
+# Searching a tree costs something however small it is.
+_SMALLEST_TREE = 1024
+_MORTON_BITS = 6
+# A search that must look further by half of its radius finds twice as many as it needs.
+_LARGEST_TOLERANCE = 0.5
+_TOLERANCE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How far apart a source and an object may be: on the sky, and in units of their errors together."""
+
+    radius_deg: float
+    sigmas: float
+
+    def chord(self, error_deg: float, other_error_deg: float) -> float:
+        """Return the largest distance of unit vectors whose position errors are at most these.
+
+        The offsets of a de Ruiter radius are never shorter than the chord: a pair beyond `sigmas` is beyond this.
+        """
+        in_errors = math.radians(self.sigmas * math.hypot(error_deg, other_error_deg))
+        return min(2 * math.sin(math.radians(min(self.radius_deg, 180.0)) / 2), in_errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    serial: int
+    rows: RowNumbers
+    points: Any
+    error_deg: float
+    """largest error of its objects"""
+
+
+class SkyIndex:
+    """Objects by position. Rows are numbered as in the catalogue, in the order of `insert`."""
+
+    def __init__(self) -> None:
+        self._spots = GrowingTable(_SPOT)
+        self._trees: list[_Tree] = []
+        self._waiting: list[RowNumbers] = []
+        self._serial = 0
+        self._tolerance = 2.0  # nothing is further apart on the unit sphere
+
+    def insert(self, vectors: Float, errors_deg: Float) -> None:
+        """Append objects at unit vectors, (n, 3), with position errors (the larger of both axes)."""
+        rows = self._spots.extend(len(vectors))
+        self._spots.rows["here"][rows] = vectors
+        self._spots.rows["error_deg"][rows] = errors_deg
+        self._wait(rows)
+
+    def move(self, rows: RowNumbers, vectors: Float, errors_deg: Float) -> None:
+        """Tell that objects are now at these unit vectors, (n, 3), with errors that did not grow."""
+        spots = self._spots.rows
+        spots["here"][rows] = vectors
+        spots["error_deg"][rows] = errors_deg
+        far = _squared(vectors - spots["anchor"][rows]) > self._tolerance**2
+        self._wait(rows[far & (spots["tree"][rows] != _WAITING)])
+
+    def near(self, vectors: Float, error_deg: float, gate: Gate) -> tuple[RowNumbers, RowNumbers]:
+        """Return all pairs (number of the vector, row of the object) that pass a gate, in ascending order.
+
+        Pairs somewhat further apart may be among them: measure the distance. `error_deg` is the largest of the vectors.
+        """
+        self._plant()
+        if not self._trees or not len(vectors):
+            return np.zeros(0, np.intp), np.zeros(0, np.intp)
+        self._tighten(min(gate.chord(error_deg, tree.error_deg) for tree in self._trees))
+        along = _along_the_sky(vectors)
+        found = [self._search(tree, vectors[along], gate.chord(error_deg, tree.error_deg)) for tree in self._trees]
+        near = along[np.concatenate([i for i, _ in found])]
+        rows = np.concatenate([j for _, j in found])
+        order = np.lexsort((rows, near))
+        return near[order], rows[order]
+
+    def _search(self, tree: _Tree, vectors: Float, chord: float) -> tuple[RowNumbers, RowNumbers]:
+        reach = (chord + self._tolerance) * (1 + 1e-9) + 1e-12
+        open_, pairs = np.arange(len(vectors)), []
+        neighbours = _NEIGHBOURS_AT_FIRST
+        while len(open_):
+            distance, place = tree.points.query(vectors[open_], k=neighbours, distance_upper_bound=reach)
+            full = np.isfinite(distance[:, -1]) & (neighbours < len(tree.rows))
+            near, column = np.nonzero(np.isfinite(distance) & ~full[:, None])
+            pairs.append((open_[near], tree.rows[place[near, column]]))
+            open_, neighbours = open_[full], 4 * neighbours
+        near = np.concatenate([i for i, _ in pairs])
+        rows = np.concatenate([j for _, j in pairs])
+        alive = self._spots.rows["tree"][rows] == tree.serial
+        return near[alive], rows[alive]
+
+    def _tighten(self, chord: float) -> None:
+        if self._tolerance <= _LARGEST_TOLERANCE * chord:
+            return
+        self._tolerance = _TOLERANCE * chord
+        spots = self._spots.rows
+        far = _squared(spots["here"] - spots["anchor"]) > self._tolerance**2
+        self._wait(np.nonzero(far & (spots["tree"] != _WAITING))[0])
+        self._plant()
+
+    def _wait(self, rows: RowNumbers) -> None:
+        if len(rows):
+            self._spots.rows["tree"][rows] = _WAITING
+            self._waiting.append(rows)
+
+    def _plant(self) -> None:
+        if not self._waiting:
+            return
+        spots = self._spots.rows
+        crowded = sum(len(tree.rows) for tree in self._trees) > 2 * len(spots) + _SPARE_ENTRIES
+        chosen, size = self._waiting, sum(map(len, self._waiting))
+        while self._trees and (crowded or len(self._trees[-1].rows) <= max(2 * size, _SMALLEST_TREE)):
+            tree = self._trees.pop()
+            chosen.append(tree.rows[spots["tree"][tree.rows] == tree.serial])
+            size += len(chosen[-1])
+        rows = np.sort(np.concatenate(chosen))
+        self._waiting, self._serial = [], self._serial + 1
+        spots["anchor"][rows] = spots["here"][rows]
+        spots["tree"][rows] = self._serial
+        # Planting is what costs: unbalanced trees grow in half the time and are searched nearly as fast.
+        points = cKDTree(spots["anchor"][rows], balanced_tree=False, compact_nodes=False)
+        self._trees.append(_Tree(self._serial, rows, points, float(spots["error_deg"][rows].max())))
+
+
+def _along_the_sky(vectors: Float) -> RowNumbers:
+    """Return an order in which neighbours follow each other (Morton's): the same branches stay in the cache."""
+    grid = ((vectors + 1) * (1 << (_MORTON_BITS - 1))).astype(np.int64)
+    key = np.zeros(len(vectors), np.int64)
+    for bit in range(_MORTON_BITS):
+        for axis in range(3):
+            key |= ((grid[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return np.argsort(key, kind="stable")
+
+
+def _squared(vectors: Float) -> Float:
+    return np.asarray(np.einsum("ij,ij->i", vectors, vectors))

@@ -1,0 +1,120 @@
+"""The state as a header and arrays, and back: a fold that continues from a snapshot gives the same output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trapline.associator.catalogue import OBJECT, Catalogue
+from trapline.associator.cells import LIMIT, Pages
+from trapline.associator.coverage import Coverage, Layer, Pointing
+from trapline.associator.footprint import Footprint
+from trapline.associator.state import AssociatorState, Sky
+from trapline.associator.statistics import ROW_OF, STATISTIC, BandStatistics
+from trapline.common.runtime.snapshot import restoring
+from trapline.common.table import GrowingTable
+from trapline.schemas.columns import Array, array_to_ids, ids_to_array
+
+VERSION = "trapline.associator.snapshot/1"
+
+
+def dump(state: AssociatorState) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the state as a map that msgpack can pack, and arrays by name: copies, so that the stream can go on."""
+    arrays: dict[str, Array] = {"folded": ids_to_array(state.folded).copy()}
+    skies = []
+    for number, (dataset, sky) in enumerate(state.skies.items()):
+        prefix = f"{number}."
+        arrays |= sky.catalogue.table.columns(f"{prefix}objects.")
+        skies.append(
+            {
+                "dataset": dataset,
+                "watermark_us": sky.watermark_us,
+                "n_measured": sky.n_measured,
+                "bands": _dump_bands(sky, arrays, prefix),
+                "layers": _dump_layers(sky.coverage, arrays, prefix),
+            }
+        )
+    return {"version": VERSION, "skies": skies}, arrays
+
+
+def load(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> AssociatorState:
+    """Return the state that was dumped.
+
+    Raises
+    ------
+    SnapshotError
+        When it is of another version, or something is missing or not of its type.
+    """
+    with restoring(header, VERSION):
+        skies = {
+            entry["dataset"]: _load_sky(entry, dict(arrays), f"{number}.")
+            for number, entry in enumerate(header["skies"])
+        }
+        return AssociatorState(skies, dict.fromkeys(array_to_ids(_ids(arrays["folded"]))))
+
+
+def _ids(array: Array) -> Array:
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != 16:
+        raise ValueError(f"folded is {array.dtype} {array.shape}, not uint8 (n, 16)")
+    return array
+
+
+def _dump_bands(sky: Sky, arrays: dict[str, Array], prefix: str) -> list[list[str]]:
+    for number, statistics in enumerate(sky.bands.values()):
+        arrays |= statistics.table.columns(f"{prefix}band{number}.")
+        arrays |= statistics.objects.columns(f"{prefix}band{number}.objects.")
+    return [list(band) for band in sky.bands]
+
+
+def _dump_layers(coverage: Coverage, arrays: dict[str, Array], prefix: str) -> list[dict[str, Any]]:
+    layers = []
+    for number, ((band, order), layer) in enumerate(coverage.layers.items()):
+        at = f"{prefix}layer{number}."
+        arrays |= layer.cells.columns(at)
+        arrays |= _table(LIMIT, [p.limit for p in layer.open.values()]).columns(f"{at}open.")
+        layers.append({"band": list(band), "order": order, "open": [_words(*item) for item in layer.open.items()]})
+    return layers
+
+
+def _words(footprint: Footprint, pointing: Pointing) -> dict[str, Any]:
+    return {
+        "wcs": footprint.wcs,
+        "shape": list(footprint.shape),
+        "radius_deg": footprint.radius_deg,
+        "margin_px": footprint.margin_px,
+        "n": pointing.n,
+    }
+
+
+def _table(dtype: np.dtype[Any], rows: list[Any]) -> GrowingTable:
+    return GrowingTable(dtype, np.concatenate(rows) if rows else np.zeros(0, dtype))
+
+
+def _load_sky(entry: Mapping[str, Any], arrays: dict[str, Array], prefix: str) -> Sky:
+    catalogue = Catalogue.of(GrowingTable.from_columns(OBJECT, arrays, f"{prefix}objects."))
+    bands = {}
+    for number, (name, stokes) in enumerate(entry["bands"]):
+        at = f"{prefix}band{number}."
+        table = GrowingTable.from_columns(STATISTIC, arrays, at)
+        bands[name, stokes] = BandStatistics(table, GrowingTable.from_columns(ROW_OF, arrays, f"{at}objects."))
+    coverage = Coverage(
+        {
+            ((layer["band"][0], layer["band"][1]), layer["order"]): _load_layer(
+                layer, arrays, f"{prefix}layer{number}."
+            )
+            for number, layer in enumerate(entry["layers"])
+        }
+    )
+    return Sky(catalogue, bands, coverage, entry["watermark_us"], entry["n_measured"])
+
+
+def _load_layer(entry: Mapping[str, Any], arrays: dict[str, Array], at: str) -> Layer:
+    limits = GrowingTable.from_columns(LIMIT, arrays, f"{at}open.").rows
+    pointings: dict[Footprint, Pointing] = {}
+    for number, words in enumerate(entry["open"]):
+        ny, nx = words["shape"]
+        footprint = Footprint(words["wcs"], (ny, nx), words["radius_deg"], words["margin_px"])
+        pointings[footprint] = Pointing(words["n"], limits[number : number + 1].copy())
+    return Layer(pointings, Pages.from_columns(arrays, at))

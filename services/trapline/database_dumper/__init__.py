@@ -1,0 +1,1 @@
+"""Stores what the mesh learnt: rows and read positions in one transaction."""

@@ -1,0 +1,1 @@
+"""Finds and measures sources: `images` in, `sources` out."""

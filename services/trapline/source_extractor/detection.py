@@ -1,0 +1,115 @@
+"""Islands of connected pixels above the noise, positive and negative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sep
+
+from trapline.source_extractor.config import ExtractorConfig
+from trapline.source_extractor.noise import Flattened, Pixels
+
+Float = npt.NDArray[np.float64]
+Kernel = npt.NDArray[np.float32]
+
+# How much larger than configured the pixel stack stays after a crowded image; beyond that it grows for one image only.
+_KEPT_GROWTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Islands:
+    """Islands whose peak is above the detection threshold: sep's table, and the sign of each (its pixels times it)."""
+
+    table: npt.NDArray[Any]
+    sign: Float
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def column(self, name: str) -> Float:
+        """Return one column of the table as float64."""
+        return np.asarray(self.table[name], np.float64)
+
+    def flagged(self, bit: int) -> npt.NDArray[np.bool_]:
+        """Return where one of sep's flags is raised."""
+        return np.asarray((self.table["flag"] & bit) != 0)
+
+    def rms(self, noise: Flattened) -> Float:
+        """Return the noise at the peaks."""
+        return np.asarray(noise.rms[self.table["ypeak"], self.table["xpeak"]], np.float64)
+
+
+def detect(noise: Flattened, settings: ExtractorConfig, min_area_px: int, kernel: Kernel | None = None) -> Islands:
+    """Return islands above the analysis threshold that hold a peak above the detection threshold.
+
+    Parameters
+    ----------
+    noise
+        The image without background, and its noise.
+    settings
+        Thresholds, deblending, and whether negative sources are wanted.
+    min_area_px
+        Smallest number of pixels of an island.
+    kernel
+        Convolution before detection. None at radio frequencies: there the noise is already as smooth as the beam.
+    """
+    found = [(1.0, _above(noise.flat, noise.rms, settings, min_area_px, kernel))]
+    if settings.negative:
+        found.append((-1.0, _above(-noise.flat, noise.rms, settings, min_area_px, kernel)))
+    sign = np.concatenate([np.full(len(table), value) for value, table in found])
+    return Islands(np.concatenate([table for _, table in found]), sign)
+
+
+def _above(
+    flat: Pixels, rms: Pixels, settings: ExtractorConfig, min_area_px: int, kernel: Kernel | None
+) -> npt.NDArray[Any]:
+    table = _stack.extract(
+        flat,
+        settings.analysis_threshold,
+        settings.pixel_stack_px,
+        err=rms,
+        minarea=min_area_px,
+        filter_kernel=kernel,
+        # A contrast of 1 switches deblending off, but sep still tries every level: one level is five times faster.
+        deblend_nthresh=settings.deblend_levels if settings.deblend else 1,
+        deblend_cont=settings.deblend_contrast if settings.deblend else 1.0,
+        clean=False,
+    )
+    peak_rms = rms[table["ypeak"], table["xpeak"]].astype(np.float64)
+    return np.asarray(table[table["peak"] > settings.detection_threshold * peak_rms])
+
+
+class _PixelStack:
+    """sep takes memory for its whole stack of pixels on each call: kept small, grown when an image needs it."""
+
+    def __init__(self) -> None:
+        self._kept = 0
+
+    def extract(self, flat: Pixels, threshold: float, configured: int, **options: Any) -> npt.NDArray[Any]:
+        size = max(self._kept, configured)
+        while True:
+            sep.set_extract_pixstack(size)
+            try:
+                table = sep.extract(flat, threshold, **options)
+            except Exception as error:
+                larger = _larger(str(error), size, flat.size)
+                if larger is None:
+                    raise
+                size = larger
+            else:
+                self._kept = min(size, _KEPT_GROWTH * configured)
+                return np.asarray(table)
+
+
+def _larger(error: str, size: int, most: int) -> int | None:
+    """Return the stack to try next, or None when more memory is no answer; sep's errors differ by their text alone."""
+    if "deblending overflow" in error and sep.get_sub_object_limit() < most:
+        sep.set_sub_object_limit(4 * sep.get_sub_object_limit())
+        return size
+    return 4 * size if "pixel buffer full" in error and size <= most else None
+
+
+_stack = _PixelStack()

@@ -1,0 +1,79 @@
+"""An image ready to be measured: its noise, its beam on the pixels, and where the pixels are on the sky."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trapline.common.region import inside
+from trapline.common.wcs import SkyWcs, parse_wcs
+from trapline.schemas.columns import Array
+from trapline.schemas.image import Image
+from trapline.source_extractor.beam import PixelBeam, pixel_beam, reference_axes
+from trapline.source_extractor.config import ExtractorConfig
+from trapline.source_extractor.noise import Flattened, flatten
+
+Float = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What every measurement of an image begins with.
+
+    `axes` (2, 2) are degrees (east, north) per pixel (x, y) at the reference. `beam` is None where fluxes are those of
+    apertures, and `reach_px` is how far a measurement reaches along (x, y).
+    """
+
+    image: Image
+    wcs: SkyWcs
+    axes: Float
+    noise: Flattened
+    beam: PixelBeam | None
+    reach_px: Float
+
+    def near_edge(self, x: Float, y: Float) -> Bool:
+        """Return which measurements at these pixels reach beyond the region of the image."""
+        complete = np.ones(len(x), bool)
+        for dx, dy in np.concatenate([np.diag(self.reach_px), -np.diag(self.reach_px)]):
+            complete &= inside(self.image, x + dx, y + dy)
+        return ~complete
+
+
+def prepare(pixels: Array, image: Image, settings: ExtractorConfig, mask: Array | None = None) -> Scene:
+    """Return the scene of an image.
+
+    Parameters
+    ----------
+    pixels
+        ``im[y, x]`` in `image.unit`, (ny, nx); not changed. NaN and infinite pixels are not used.
+    image
+        What the pixels are: WCS, beam, margin, radius.
+    settings
+        Mesh and aperture.
+    mask
+        Non-zero where a pixel must not be used, (ny, nx).
+
+    Raises
+    ------
+    ValueError
+        When the pixels are not of the shape that the image says, or it has no WCS, or a beam without area.
+    """
+    if image.shape is None or tuple(image.shape) != pixels.shape:
+        raise ValueError(f"the image says that its shape is {image.shape}, the pixels have {pixels.shape}")
+    if image.wcs is None:
+        raise ValueError("the image has no WCS: its FITS cards should be set")
+    wcs = parse_wcs(image.wcs)
+    axes = reference_axes(wcs, image.shape)
+    if image.beam is None or _through_filter(image):
+        noise = flatten(pixels, mask, settings.mesh_optical_px)
+        return Scene(image, wcs, axes, noise, None, np.full(2, settings.aperture_radius_px))
+    beam = pixel_beam(image.beam, axes)
+    return Scene(image, wcs, axes, flatten(pixels, mask, settings.mesh_radio_px), beam, beam.half_power_px)
+
+
+def _through_filter(image: Image) -> bool:
+    """Return whether the image is optical: a beam is then the seeing, and pixels hold flux, not flux per beam."""
+    return image.band is not None and image.band.filter is not None

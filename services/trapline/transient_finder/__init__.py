@@ -1,0 +1,1 @@
+"""Judges points as they come: `lightcurves` in, `transients` out."""

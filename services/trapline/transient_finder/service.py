@@ -1,0 +1,67 @@
+"""transient_finder as a daemon: a fold over `lightcurves`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from trapline.common.runtime.context import Context
+from trapline.common.runtime.daemon import Service
+from trapline.common.runtime.fold import FoldRunner
+from trapline.common.runtime.order import ArrivalOrder, Order, Step
+from trapline.schemas.columns import Array
+from trapline.schemas.header import Header
+from trapline.schemas.lightcurves import Lightcurves
+from trapline.schemas.message import Message
+from trapline.transient_finder.config import FinderConfig
+from trapline.transient_finder.core import FinderState, step
+from trapline.transient_finder.snapshot import dump, load
+
+
+class FinderFold:
+    """What `FoldRunner` needs to know of the finder."""
+
+    reads = ("lightcurves",)
+    reads_headers = ()
+    writes = ("transients",)
+
+    def __init__(self, settings: FinderConfig) -> None:
+        self._settings = settings
+        self._suppressed: Counter[str] = Counter()
+
+    def order(self) -> Order:
+        """Return the order of the associator: its journal's."""
+        return ArrivalOrder()
+
+    def initial(self) -> FinderState:
+        """Return a state that knows no object."""
+        return FinderState()
+
+    def step(self, state: FinderState, inputs: Step) -> Iterable[Message[Header]]:
+        """Return the events of one record."""
+        if inputs.skipped:
+            return ()
+        judged = step(state, cast("Message[Lightcurves]", inputs.records[0].message), self._settings)
+        self._suppressed.update(judged.suppressed)
+        return judged.messages
+
+    def dump(self, state: FinderState) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
+        """Return the state as plain values and arrays."""
+        return dump(state)
+
+    def load(self, header: dict[str, Any], arrays: dict[str, Array]) -> FinderState:
+        """Return the state that was dumped."""
+        return load(header, arrays)
+
+    def counters(self, state: FinderState) -> Mapping[str, int]:  # noqa: ARG002
+        """Return what each veto kept back since the start."""
+        return {f"suppressed_{veto}": count for veto, count in self._suppressed.items()}
+
+
+async def run(context: Context) -> None:
+    """Judge lightcurves until told to drain."""
+    await FoldRunner(context, FinderFold(cast("FinderConfig", context.section))).run()
+
+
+SERVICE = Service("transient_finder", run)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from photutils.aperture import CircularAperture, aperture_photometry
+
+from extractor_skies import PIXEL_DEG, add_sources, columns_of, make_image, nearest
+from trapline.schemas.columns import Flag
+from trapline.schemas.image import Band, Beam
+from trapline.source_extractor.config import ExtractorConfig
+from trapline.source_extractor.core import measure
+
+SEEING_PX = 3.0
+MOMENTS = np.eye(2) * (SEEING_PX / 2.3548) ** 2
+IMAGE = make_image((520, 640), unit="count", band=Band("r", filter="r"))
+RNG = np.random.default_rng(4)
+STEPS = np.meshgrid(np.arange(30.0, 620, 40), np.arange(30.0, 500, 40))
+X, Y = (axis.ravel() + RNG.uniform(-4, 4, axis.size) for axis in STEPS)
+PEAK = np.exp(RNG.uniform(np.log(30), np.log(300), X.size))
+PIXELS = RNG.normal(scale=2.0, size=(520, 640))
+add_sources(PIXELS, X, Y, 2.0 * PEAK, MOMENTS)
+
+
+def test_aperture_fluxes_are_those_of_an_independent_program() -> None:
+    columns = columns_of(measure(PIXELS.astype(np.float32), IMAGE, ExtractorConfig(aperture_radius_px=6.0)))
+    distance, row = nearest(columns, X, Y)
+    assert distance.max() < 0.5
+    aperture = CircularAperture(np.stack([columns["x"], columns["y"]], axis=-1), r=6.0)
+    table = aperture_photometry(PIXELS, aperture, error=np.full_like(PIXELS, 2.0))
+    # sep divides pixels on the rim into 5 x 5, and takes a background that is off by a few hundredths of the noise.
+    assert columns["flux_int"] == pytest.approx(np.array(table["aperture_sum"]), abs=0.1 * aperture.area)
+    assert columns["flux_int_err"] == pytest.approx(np.array(table["aperture_sum_err"]), rel=0.05)
+    total = 2.0 * PEAK * 2 * np.pi * MOMENTS[0, 0]
+    pull = (columns["flux_int"][row] - total) / columns["flux_int_err"][row]
+    assert pull.mean() == pytest.approx(0.0, abs=0.3)
+    assert pull.std() == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_seeing_width_does_not_make_an_optical_image_a_radio_one() -> None:
+    seeing = Beam(SEEING_PX * PIXEL_DEG, SEEING_PX * PIXEL_DEG, 0.0)
+    image = make_image((520, 640), seeing, unit="count", band=Band("r", filter="r"))
+    with_seeing, without = (
+        columns_of(measure(PIXELS.astype(np.float32), i, ExtractorConfig())) for i in (image, IMAGE)
+    )
+    assert (with_seeing["flux_int"] == without["flux_int"]).all()
+    assert with_seeing["flux_int"].min() > 2 * with_seeing["flux_peak"].min()
+
+
+def test_shapes_and_positions_are_those_of_the_point_spread() -> None:
+    columns = columns_of(measure(PIXELS.astype(np.float32), IMAGE, ExtractorConfig()))
+    bright = columns["snr"] > 100
+    assert np.median(columns["major_deg"][bright]) / PIXEL_DEG == pytest.approx(SEEING_PX, rel=0.15)
+    _, row = nearest(columns, X, Y)
+    offset = (columns["x"][row] - X)[PEAK > 100]
+    assert offset.std() < 0.05
+    assert np.isnan(columns["chi2_reduced"]).all()
+    assert columns["pos_err_ew_deg"].min() >= 0.1 / 3600, "0.1 arcsec is the systematic error without a beam"
+
+
+def test_an_aperture_over_the_edge_or_a_mask_is_flagged() -> None:
+    pixels = PIXELS.copy()
+    add_sources(pixels, np.array([3.0]), np.array([250.0]), np.array([500.0]), MOMENTS)
+    pixels[int(Y[100]) + 3, int(X[100])] = np.nan
+    columns = columns_of(measure(pixels.astype(np.float32), IMAGE, ExtractorConfig()))
+    _, row = nearest(columns, [3.0, X[100], X[50]], [250.0, Y[100], Y[50]])
+    assert list(columns["flags"][row]) == [Flag.NEAR_EDGE, Flag.MASKED, 0]
