@@ -116,3 +116,85 @@ def test_a_new_segment_that_was_never_written_to_is_used(journal):
         assert writer.next_seq == end - 1
         writer.append(FRAMES)
     assert PartitionReader(journal).next_seq == end
+
+
+def written(directory, count, *, synced):
+    """Return a journal of `count` records in many segments whose writer was killed, and its segment files."""
+    writer = JournalWriter(directory.with_name("live"), segment_bytes=4096)
+    for _ in range(count):
+        writer.append(FRAMES)
+        if synced:
+            writer.sync()
+    shutil.copytree(writer.directory, directory)
+    writer.close()
+    return segment_files(directory)
+
+
+def flip(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_a_power_cut_that_tore_the_segment_before_takes_what_stands_behind_it(tmp_path):
+    """Its pages were not all on the disk: what follows would be a stream with a hole."""
+    files = written(tmp_path / "0", 50, synced=False)
+    (before, torn_path), (last, last_path) = files[-2:]
+    flip(torn_path, 2 * SIZE + 100)
+    newest = last_path.read_bytes()
+    with JournalWriter(tmp_path / "0", segment_bytes=4096) as writer:
+        assert writer.next_seq == before + 2
+        assert writer.torn is not None
+        assert (tmp_path / "0" / f"torn-{last:020d}.bin").read_bytes() == newest
+        for _ in range(30):
+            writer.append(FRAMES)
+    reader = PartitionReader(tmp_path / "0")
+    assert (reader.next_seq, list(reader.verify())) == (before + 32, [])
+
+
+def test_a_new_segment_that_took_the_place_of_lost_pages_is_given_up_with_them(tmp_path):
+    files = written(tmp_path / "0", 50, synced=False)
+    before, path = files[-2]
+    path.write_bytes(path.read_bytes()[: 3 * SIZE] + bytes(4096 - 3 * SIZE))
+    with JournalWriter(tmp_path / "0", segment_bytes=4096) as writer:
+        assert writer.next_seq == before + 3
+        assert writer.torn is not None
+
+
+def test_damage_in_a_segment_that_was_synced_costs_only_the_damaged_record(tmp_path):
+    """The disk did that later: what stands behind it is sound."""
+    files = written(tmp_path / "0", 50, synced=True)
+    before, path = files[-2]
+    flip(path, 2 * SIZE + 100)
+    with JournalWriter(tmp_path / "0", segment_bytes=4096) as writer:
+        assert (writer.next_seq, writer.torn) == (50, None)
+    assert [damage.seq for damage in PartitionReader(tmp_path / "0").verify()] == [before + 2]
+
+
+def test_a_mark_that_is_old_or_gone_only_makes_recovery_look_further(tmp_path):
+    for name, mark in (("none", None), ("old", "0"), ("torn", "")):
+        written(tmp_path / name / "0", 50, synced=True)
+        path = tmp_path / name / "0" / "synced"
+        path.unlink() if mark is None else path.write_text(mark)
+        with JournalWriter(tmp_path / name / "0", segment_bytes=4096) as writer:
+            assert (writer.next_seq, writer.torn) == (50, None)
+
+
+def test_a_segment_file_whose_length_never_reached_the_disk_is_none(tmp_path):
+    files = written(tmp_path / "0", 50, synced=True)
+    last, path = files[-1]
+    path.write_bytes(b"")
+    with JournalWriter(tmp_path / "0", segment_bytes=4096) as writer:
+        assert writer.next_seq == last
+        assert writer.append(FRAMES) == last
+    assert PartitionReader(tmp_path / "0").next_seq == last + 1
+
+
+def test_at_most_two_segments_wait_for_the_disk(tmp_path):
+    with JournalWriter(tmp_path / "0", segment_bytes=4096) as writer:
+        for _ in range(100):
+            writer.append(FRAMES)
+            starts = [first for first, _ in segment_files(tmp_path / "0")]
+            assert writer.synced_seq >= (starts[-2] if len(starts) > 1 else 0)
+        assert writer.synced_seq < writer.next_seq
+        assert writer.sync() == 100

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from pathlib import Path
 from typing import NamedTuple
 
+from trapline.common.journal.epochs import sync_directory
 from trapline.common.journal.layout import (
     HEADER_BYTES,
     intact,
@@ -17,6 +19,7 @@ from trapline.common.journal.layout import (
 
 _CHUNK = 1 << 20
 _ZEROS = bytes(_CHUNK)
+_MARK = "synced"
 
 
 class Tail(NamedTuple):
@@ -31,25 +34,60 @@ class Tail(NamedTuple):
     """file that keeps what was cut; None when nothing was"""
 
 
+def mark_synced(directory: Path, seq: int) -> None:
+    """Note that all segments before the one that begins with `seq` are synced.
+
+    The note itself is not, and on a full disk it is not made: without it recovery looks at a segment more.
+    """
+    with contextlib.suppress(OSError):
+        (directory / _MARK).write_text(f"{seq:020d}\n", encoding="ascii")
+
+
 def recover(directory: Path) -> Tail:
     """Find the end of a partition, and make everything behind it zero again.
 
-    Only the newest segment can be damaged: a segment is synced before the next one is made.
-    What stands behind the last intact record with a header of its own was torn by a power cut: it is kept beside the
-    journal in a file ``torn-SEQ.bin``. Bytes without a header are a record that was never committed.
+    Only the newest segment, and the one before unless it was synced, can have been torn by a power cut.
+    What stands behind the last intact record with a header of its own is kept beside the journal in a file
+    ``torn-SEQ.bin``, and a segment behind that in one of its own. Bytes without a header are a record that was never
+    committed. What is damaged further ahead was damaged later: it is a gap, and `repair` mends it.
     """
     files = segment_files(directory)
+    while files and files[-1][1].stat().st_size < HEADER_BYTES:
+        files.pop()[1].unlink()
     if not files:
         return Tail(None, 0, 0, 0, None)
-    first_seq, path = files[-1]
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as view:
-        offset, next_seq, t_us = _walk(memoryview(view), first_seq)
-        torn = None
+    if len(files) > 1 and files[-2][0] >= _synced_before(directory):
+        before = _end(*files[-2])
+        if before.next_seq < files[-1][0]:
+            behind = files[-1][1].rename(directory / f"torn-{files[-1][0]:020d}.bin")
+            sync_directory(directory)
+            tail = _cut(directory, before)
+            return tail._replace(torn=tail.torn or behind)
+    return _cut(directory, _end(*files[-1]))
+
+
+def _synced_before(directory: Path) -> int:
+    try:
+        return int((directory / _MARK).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def _end(first_seq: int, path: Path) -> Tail:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return Tail(path, *_walk(memoryview(view), first_seq), None)
+
+
+def _cut(directory: Path, tail: Tail) -> Tail:
+    """Make a segment zero behind its last record; return its end, and where what stood there is."""
+    assert tail.segment is not None
+    offset, torn = tail.offset, None
+    with tail.segment.open("r+b") as file, mmap.mmap(file.fileno(), 0) as view:
         if offset + 4 <= len(view) and view[offset : offset + 4] != bytes(4):
-            torn = _keep_aside(directory, view, offset, next_seq)
+            torn = _keep_aside(directory, view, offset, tail.next_seq)
         _zero(file.fileno(), view, offset)
         os.fsync(file.fileno())
-    return Tail(path, offset, next_seq, t_us, torn)
+    return tail._replace(torn=torn)
 
 
 def _walk(segment: memoryview, first_seq: int) -> tuple[int, int, int]:

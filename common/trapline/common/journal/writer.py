@@ -22,7 +22,7 @@ from trapline.common.journal.layout import (
     segment_files,
     segment_path,
 )
-from trapline.common.journal.recovery import recover
+from trapline.common.journal.recovery import mark_synced, recover
 
 _MAX_BUFFERS = 1000  # of one pwritev: IOV_MAX is 1024
 DEFAULT_SEGMENT_BYTES = 16 << 20
@@ -87,6 +87,7 @@ class JournalWriter:
         self._t_us = tail.t_us
         self._file = os.open(tail.segment, os.O_RDWR) if tail.segment else -1
         self._size = os.fstat(self._file).st_size if tail.segment else 0
+        self._sealed, self._sealed_end = -1, 0  # the segment before while it is not synced, and the seq behind it
 
     @property
     def epoch(self) -> int:
@@ -132,7 +133,9 @@ class JournalWriter:
 
     def _roll(self, size: int) -> None:
         """Go on in a new segment file that holds at least `size` bytes."""
-        self.sync()
+        if self._sealed >= 0:
+            # Recovery looks at two segments: no third before the first is safe.
+            self.sync()
         path = self.directory / "segment.new"
         length = max(self._segment_bytes, size + padding(size))
         self._check_room(length)
@@ -147,8 +150,7 @@ class JournalWriter:
         path.rename(segment_path(self.directory, self.next_seq))
         sync_directory(self.directory)
         with self._files:
-            if self._file >= 0:
-                os.close(self._file)
+            self._sealed, self._sealed_end = self._file, self.next_seq
             self._file, self._offset, self._size = descriptor, 0, length
 
     def _check_room(self, length: int) -> None:
@@ -166,13 +168,20 @@ class JournalWriter:
             seq = self.next_seq
             if seq == self.synced_seq or self._file < 0:
                 return self.synced_seq
-            # A copy: this may run in a thread, and the segment be closed meanwhile.
-            descriptor = os.dup(self._file)
+            # Copies: this may run in a thread, and segments be closed meanwhile.
+            descriptors = [os.dup(file) for file in (self._sealed, self._file) if file >= 0]
         try:
-            os.fdatasync(descriptor)
+            for descriptor in descriptors:
+                os.fdatasync(descriptor)
         finally:
-            os.close(descriptor)
-        self.synced_seq = max(self.synced_seq, seq)
+            for descriptor in descriptors:
+                os.close(descriptor)
+        with self._files:
+            self.synced_seq = max(self.synced_seq, seq)
+            if self._sealed >= 0 and self._sealed_end <= seq:
+                mark_synced(self.directory, self._sealed_end)
+                os.close(self._sealed)
+                self._sealed = -1
         return self.synced_seq
 
     def close(self) -> None:
