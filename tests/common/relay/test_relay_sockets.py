@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import select
 import socket
 import threading
 
 import numpy as np
 import pytest
+import zmq
 
 from trapline.common.channel import (
     ChannelReader,
@@ -61,6 +63,19 @@ async def test_what_is_appended_arrives_whole_and_in_order(config, relay, transp
             records = await reading
     assert [record.place.seq for record in records] == list(range(len(payloads)))
     assert [bytes(record.frames[1]) for record in records] == payloads
+
+
+async def test_a_notice_does_not_take_the_news_of_an_answer(relay):
+    """The socket tells once that something has come: whoever else uses it then must pass it on."""
+    async with RelayConnection(relay.address) as connection:
+        await connection.request(Info())
+        for _ in range(20):
+            asking = asyncio.ensure_future(connection.request(Info()))
+            await asyncio.sleep(0)  # it is sent
+            # The loop stands still while the answer comes; where it came at once, nobody need be told.
+            select.select([connection._socket.getsockopt(zmq.FD)], [], [], 0.1)
+            connection.notify(Tick(channel="images", partition="0"))
+            await asking
 
 
 async def test_received_arrays_are_views_of_the_received_buffer(config, relay):

@@ -125,11 +125,13 @@ class RelayConnection:
 
     def notify(self, request: Request) -> None:
         """Send a request that nobody answers. It is dropped when the relay is away: it only saves waiting."""
-        with contextlib.suppress(zmq.Again):
-            zmq.Socket.send(self._shadow(), pack_request(request), zmq.NOBLOCK)
-
-    def _shadow(self) -> zmq.Socket[bytes]:
-        return zmq.Socket.shadow(self._socket.underlying)
+        # Never past the asyncio socket: whoever sends on the bare one takes the news that an answer has come, which
+        # is told once.
+        sending = asyncio.ensure_future(self._socket.send(pack_request(request), zmq.NOBLOCK))
+        if not sending.done():
+            sending.cancel()
+        elif (error := sending.exception()) and not isinstance(error, zmq.Again):
+            raise error
 
     async def _receive(self) -> None:
         while True:

@@ -72,6 +72,9 @@ class FoldInputs:
             if task.done():
                 task.result()
         self._arrived.clear()
+        if self._inbox:
+            # It came while the thread that steps was looking elsewhere.
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
