@@ -12,12 +12,11 @@ from pathlib import Path
 
 from trapline.client.asynchronous import AsyncMesh
 from trapline.client.blocking import Mesh
-from trapline.common.channel import Gap
+from trapline.common.channel import Connection, Gap, RelayConnection
 from trapline.common.channel.event import Event
 from trapline.common.config.mesh import load_config
 from trapline.common.relay.process import relay_address
 from trapline.common.security.identity import client_keys, given_keys
-from trapline.common.security.pair import ClientKeys
 
 __all__ = ["AsyncMesh", "Event", "Gap", "Mesh", "connect", "connect_async"]
 
@@ -40,19 +39,19 @@ def connect(address: str | None = None, *, key: str | Path | None = None, identi
     ConfigError
         When a key or the configuration cannot be used.
     """
-    return Mesh(*_whereto(address, key, identity))
+    return Mesh(_connection(address, key, identity))
 
 
 def connect_async(
     address: str | None = None, *, key: str | Path | None = None, identity: str | Path | None = None
 ) -> AsyncMesh:
     """Return a connection for ``async with``; see `connect`."""
-    return AsyncMesh(*_whereto(address, key, identity))
+    return AsyncMesh(_connection(address, key, identity))
 
 
-def _whereto(address: str | None, key: str | Path | None, identity: str | Path | None) -> tuple[str, ClientKeys | None]:
+def _connection(address: str | None, key: str | Path | None, identity: str | Path | None) -> Connection:
     if address and key:
-        return address, given_keys(key, identity)
+        return RelayConnection(address, given_keys(key, identity))
     config = load_config()
     address = address or relay_address(config)
-    return address, client_keys(config, address)
+    return RelayConnection(address, client_keys(config, address))

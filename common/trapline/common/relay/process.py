@@ -12,9 +12,11 @@ from pathlib import Path
 
 from trapline.common.config.mesh import MeshConfig
 from trapline.common.journal import JournalWriter
+from trapline.common.relay.catalogue import Catalogue
 from trapline.common.relay.config import Retention
 from trapline.common.relay.core import RelayCore
 from trapline.common.relay.memory import RelayMemory
+from trapline.common.relay.publishing import RemoteWriters
 from trapline.common.relay.retention import Keeper
 from trapline.common.relay.server import RelayServer
 from trapline.common.runtime.context import Context
@@ -44,11 +46,11 @@ def make_server(config: MeshConfig) -> RelayServer:
     try:
         memory = RelayMemory(directory / "relay.sqlite")
         trusted = TrustList(config.keys_directory / "trusted") if config.relay_needs_keys else None
-        core = RelayCore(
-            config.journal_directory, memory, lease_s=config.relay.lease_s, make_writer=make_writer, trusted=trusted
-        )
+        catalogue = Catalogue(config.journal_directory)
+        writers = RemoteWriters(config.journal_directory, make_writer)
+        core = RelayCore(catalogue, writers, memory, lease_s=config.relay.lease_s, trusted=trusted)
         keeper = Keeper(
-            core.catalogue,
+            catalogue,
             core.groups,
             core.readers,
             retention_rules(config),
@@ -102,7 +104,7 @@ async def run(context: Context) -> None:
     await serving
 
 
-RELAY = Service("relay", run)
+RELAY = Service("relay", run, alone=True)
 
 
 def relay_address(config: MeshConfig) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import structlog
 
-from trapline.common.channel import RelayConnection
+from trapline.common.channel import Channels
 from trapline.common.config import Section
 from trapline.common.config.mesh import MeshConfig
 from trapline.common.journal import now_us
@@ -38,7 +38,7 @@ class Context:
     service: str
     replica: str
     config: MeshConfig
-    connection: RelayConnection
+    connection: Channels
     outputs: Outputs
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     counters: Counter[str] = field(default_factory=Counter[str])
