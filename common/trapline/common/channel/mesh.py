@@ -94,14 +94,15 @@ class MeshConnection:
         the next answers.
         """
         found, missing = await self._found(request.cursors)
-        asked = {peer: cursors for peer, cursors in found.items() if peer.trouble is None}
+        # Also those without any of the partitions: they tell when they have new ones.
+        asked = {peer: found.get(peer, []) for peer in self._peers if peer.trouble is None}
         slabs, buffers = [], []
         news = request.catalogue not in (None, self._version)
         answers = await self._fetches.wait(request, asked, self._change, news=news)
         for reply in answers.replies:
             slabs += reply.values["slabs"]
             buffers += reply.buffers
-        complete = answers.complete and not missing and len(asked) == len(found)
+        complete = answers.complete and not missing and len(asked) == len(self._peers)
         for peer in answers.changed:
             await peer.look()
         values = {"catalogue": self._version, "slabs": slabs, "complete": complete}

@@ -138,6 +138,7 @@ async def _status(relay: Connection) -> dict[str, Any]:
             "readers": info["readers"],
             "backlog": _left(info),
             "relay": {"address": relay.address, "counters": info["counters"]},
+            "relays": info.get("relays", [{"address": relay.address, "trouble": None}]),
         }
 
 

@@ -116,7 +116,7 @@ class MeshConfig(BaseSettings):
             if address not in self.security.relays and not is_loopback(found[1]):
                 raise ValueError(
                     f"mesh.relays: {address} is not on this host, and wants keys: name its public key in "
-                    f'[security] relays = {{ "{address}" = "NAME.pub" }}'
+                    f'[security] relays = {{ "{address}" = "NAME" }} (NAME.pub beside its own)'
                 )
         return self
 

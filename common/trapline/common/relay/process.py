@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 from trapline.common.config.mesh import MeshConfig
@@ -26,6 +27,7 @@ from trapline.common.security.identity import load_identity
 from trapline.common.security.trust import TrustList
 
 ADDRESS_FILE = "relay.address"
+_STUCK_S = 10.0  # without a turn of its loop a relay serves nobody
 
 
 def make_server(config: MeshConfig) -> RelayServer:
@@ -94,6 +96,7 @@ async def run(context: Context) -> None:
     """Serve until told to drain."""
     server = make_server(context.config)
     context.counters = server.core.counters
+    context.is_alive = lambda: time.monotonic() - server.turned_at < _STUCK_S
     stop = threading.Event()
     context.log.info("serving", address=server.address, journals=str(context.config.journal_directory))
     serving = asyncio.create_task(asyncio.to_thread(server.run, stop))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,6 +34,8 @@ class Context:
         How each input from outside the mesh is, as numbers by name, for `status` and metrics.
     reading
         Next seq to be read, and the last seq known to exist, by (channel, partition).
+    is_alive
+        Whether work that is not done by the event loop goes on.
     """
 
     service: str
@@ -49,6 +52,7 @@ class Context:
     busy_s: float = 0.0
     last_error: str | None = None
     health_port: int | None = None
+    is_alive: Callable[[], bool] = lambda: True
 
     @property
     def name(self) -> str:

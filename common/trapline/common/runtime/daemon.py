@@ -24,6 +24,7 @@ from trapline.common.runtime.hang import HangError
 from trapline.common.runtime.health import HealthServer
 from trapline.common.runtime.heartbeat import report_for_ever, report_now
 from trapline.common.runtime.outputs import Outputs
+from trapline.common.runtime.systemd import Systemd, tell_for_ever
 
 EXIT_CONFIG = 2
 EXIT_FAILED = 1
@@ -108,13 +109,19 @@ async def open_context(
         context = Context(service, replica, config, connection, outputs)
         health = stack.enter_context(HealthServer(context, config.runtime.health_host))
         context.health_port = health.port
-        reporter = asyncio.create_task(report_for_ever(context), name="heartbeat")
+        systemd = Systemd(os.environ)
+        reporters = [
+            asyncio.create_task(report_for_ever(context), name="heartbeat"),
+            asyncio.create_task(tell_for_ever(context, systemd), name="systemd"),
+        ]
         try:
             yield context
         finally:
-            reporter.cancel()
+            for reporter in reporters:
+                reporter.cancel()
             context.state = "stopped"
             report_now(context)
+            systemd.tell(STOPPING=1)
 
 
 def _install_signals(context: Context) -> None:
