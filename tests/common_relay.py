@@ -5,8 +5,10 @@ from pathlib import Path
 import msgpack
 
 from trapline.common.journal import JournalWriter
+from trapline.common.relay.catalogue import Catalogue
 from trapline.common.relay.core import RelayCore
 from trapline.common.relay.memory import RelayMemory
+from trapline.common.relay.publishing import RemoteWriters
 from trapline.common.security.trust import TrustList
 
 PEER = b"peer"
@@ -25,10 +27,10 @@ class Bench:
     def start(self):
         memory = RelayMemory(self.root / "relay.sqlite")
         self.core = RelayCore(
-            self.root / "journal",
+            Catalogue(self.root / "journal"),
+            RemoteWriters(self.root / "journal", lambda _, path: JournalWriter(path)),
             memory,
             lease_s=3.0,
-            make_writer=lambda _, path: JournalWriter(path),
             trusted=self.trusted,
         )
 

@@ -71,6 +71,7 @@ class ImageOrder:
         self._passed_over: dict[Spot, _Head] = {}
         self._dead: set[Spot] = set()
         self._dead_unconfirmed: set[Spot] = set()
+        self._dead_seen_once: set[Spot] = set()
         self._held_since: float | None = None
         self._consumed: dict[PartitionKey, Consumed] = {}
         self._skipped: set[Spot] = set()
@@ -131,9 +132,11 @@ class ImageOrder:
                 self._heads[partition] = deque()
                 self._heard_at[partition] = self._now
         if caught_up and "sources" in channels:
-            # Sources that were appended before the dead letter are here now: without them, there will be none.
-            self._dead |= self._dead_unconfirmed
-            self._dead_unconfirmed = set()
+            # Sources that were appended before the dead letter are here now: without them, there will be none. It takes
+            # a second time, since relays of several hosts are not read at one moment: what is caught up now may have
+            # been read, at another host, before the dead letter was.
+            self._dead |= self._dead_seen_once
+            self._dead_seen_once, self._dead_unconfirmed = self._dead_unconfirmed, set()
 
     def progress(self) -> dict[PartitionKey, Consumed]:
         """Return what was consumed of each partition."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from trapline.common.channel import ChannelReader, Gap, Record, RelayRefusedError, RelayUnreachableError
-from trapline.common.relay.requests import Cursor, Info
+from trapline.common.relay.requests import Cursor
 from trapline.common.runtime.context import Backoff, Context
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.watchlist import Watchlist as WatchlistHeader
@@ -54,7 +54,7 @@ class Follower:
 
     async def _newest_full(self) -> list[Cursor]:
         """Return where to begin: at the newest full list of each partition, or as far back as is looked."""
-        info = (await self._context.connection.request(Info())).values
+        info = await self._context.connection.info()
         partitions = [p for p in info["partitions"] if p["channel"] == _CHANNEL]
         found = {
             p["partition"]: Cursor(_CHANNEL, p["partition"], max(p["first_seq"], p["next_seq"] - _LOOK_BACK))

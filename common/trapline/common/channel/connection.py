@@ -6,11 +6,19 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import zmq
 import zmq.asyncio
 
+from trapline.common.channel.interface import (
+    GRACE_S,
+    Notice,
+    RelayRefusedError,
+    RelayUnreachableError,
+    Reply,
+    RequestCalls,
+)
 from trapline.common.relay.requests import Request, pack_request
 from trapline.common.security.handshake import HandshakeWatch
 from trapline.common.security.pair import ClientKeys
@@ -18,26 +26,10 @@ from trapline.schemas.columns import SchemaError
 from trapline.schemas.message import Buffer
 from trapline.schemas.packing import unpack_map
 
-GRACE_S = 2.0  # on top of the time that a request may wait at the relay
 _TICK_BACKLOG = 100
 
 
-class RelayUnreachableError(TimeoutError):
-    """The relay did not answer in time. The text names its address and what to do."""
-
-
-class RelayRefusedError(RuntimeError):
-    """The relay answered that it will not. The text is the relay's own."""
-
-
-class Reply(NamedTuple):
-    """An answer: its header and the buffers that the header describes."""
-
-    values: dict[str, Any]
-    buffers: list[memoryview]
-
-
-class RelayConnection:
+class RelayConnection(RequestCalls):
     """One DEALER socket to one relay, used as an async context manager.
 
     Parameters
@@ -123,7 +115,7 @@ class RelayConnection:
             return self._handshakes.trouble
         return "is it running? `trapline up` starts a whole mesh, `trapline relay` a relay alone"
 
-    def notify(self, request: Request) -> None:
+    def notify(self, request: Notice) -> None:
         """Send a request that nobody answers. It is dropped when the relay is away: it only saves waiting."""
         # Never past the asyncio socket: whoever sends on the bare one takes the news that an answer has come, which
         # is told once.

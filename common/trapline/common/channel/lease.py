@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trapline.common.channel.connection import RelayConnection
+from trapline.common.channel.interface import Channels
 from trapline.common.channel.record import Record, unpack_slab
 from trapline.common.relay.requests import Ack, Extend, Item, Lease, Leave, Nack
 
@@ -26,7 +26,7 @@ class GroupMember:
         What the group shares, the most urgent first.
     """
 
-    connection: RelayConnection
+    connection: Channels
     group: str
     worker: str
     channels: tuple[str, ...]
@@ -42,7 +42,7 @@ class GroupMember:
             max_records=max_records,
             wait_ms=int(wait_s * 1000),
         )
-        reply = await self.connection.request(request)
+        reply = await self.connection.lease(request)
         self.lease_s = reply.values["lease_s"]
         slabs = zip(reply.values["slabs"], reply.buffers, strict=True)
         return [record for description, data in slabs for record in unpack_slab(description, data)]
@@ -58,19 +58,19 @@ class GroupMember:
         If the handler takes this process down, that counts against this record: not said in time, against nobody.
         """
         items = _items([record])
-        await self.connection.request(Extend(group=self.group, worker=self.worker, items=items, handling=items))
+        await self.connection.extend(Extend(group=self.group, worker=self.worker, items=items, handling=items))
 
     async def ack(self, done: Iterable[Record]) -> None:
         """Say that records are done."""
-        await self.connection.request(Ack(group=self.group, items=_items(done)))
+        await self.connection.ack(Ack(group=self.group, items=_items(done)))
 
     async def give_back(self, records: Iterable[Record], *, failed: bool) -> None:
         """Return records undone, for another worker; `failed` counts as an attempt."""
-        await self.connection.request(Nack(group=self.group, items=_items(records), failed=failed))
+        await self.connection.nack(Nack(group=self.group, items=_items(records), failed=failed))
 
     async def leave(self) -> None:
         """Give back everything, also what is on its way here."""
-        await self.connection.request(Leave(group=self.group, worker=self.worker))
+        await self.connection.leave(Leave(group=self.group, worker=self.worker))
 
 
 def _items(records: Iterable[Record]) -> list[Item]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from trapline.common.channel.connection import RelayConnection
+from trapline.common.channel.interface import Channels
 from trapline.common.channel.record import Record, unpack_slab
 from trapline.common.relay.requests import Cursor, Fetch
 from trapline.schemas.header import Place
 
 
-async def record_at(connection: RelayConnection, place: Place) -> Record | None:
+async def record_at(connection: Channels, place: Place) -> Record | None:
     """Return the record at a place; None when it is there no more.
 
     Raises
@@ -17,7 +17,7 @@ async def record_at(connection: RelayConnection, place: Place) -> Record | None:
         When the relay does not answer, or refuses.
     """
     cursor = Cursor(place.channel, place.partition, place.seq, place.epoch)
-    reply = await connection.request(Fetch(cursors=[cursor], max_bytes=1, max_records=1))
+    reply = await connection.fetch(Fetch(cursors=[cursor], max_bytes=1, max_records=1))
     for description, data in zip(reply.values["slabs"], reply.buffers, strict=True):
         for record in unpack_slab(description, data):
             # Behind a gap or a cut comes another record, in its stead.

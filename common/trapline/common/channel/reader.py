@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from trapline.common.channel.connection import RelayConnection
+from trapline.common.channel.interface import Channels
 from trapline.common.channel.record import Gap, Record, unpack_gaps, unpack_slab
-from trapline.common.relay.requests import Cursor, Fetch, Find, Info
+from trapline.common.relay.requests import Cursor, Fetch
 
 Start = str | int
 PartitionKey = tuple[str, str]
@@ -45,7 +45,7 @@ class ChannelReader:
         Whether the last `read` reached the end of every partition, as it then stood.
     """
 
-    connection: RelayConnection
+    connection: Channels
     channels: tuple[str, ...]
     start: Start = "first"
     positions: Iterable[Cursor] = ()
@@ -78,21 +78,22 @@ class ChannelReader:
             wait_ms=int(wait_s * 1000),
             catalogue=self._catalogue,
         )
-        reply = await self.connection.request(request)
+        reply = await self.connection.fetch(request)
         found = [
             item for d, data in zip(reply.values["slabs"], reply.buffers, strict=True) for item in self._take(d, data)
         ]
         full = sum(map(len, reply.buffers)) >= self.max_bytes
-        self.caught_up = not full and all(d["next_seq"] == d["end"] for d in reply.values["slabs"])
+        complete = reply.values.get("complete", True)
+        self.caught_up = complete and not full and all(d["next_seq"] == d["end"] for d in reply.values["slabs"])
         if reply.values["catalogue"] != self._catalogue:
             await self.discover()
         return found
 
     async def discover(self) -> None:
         """Learn which partitions there are."""
-        reply = await self.connection.request(Info())
+        info = await self.connection.info()
         later = self._catalogue is not None
-        for partition in reply.values["partitions"]:
+        for partition in info["partitions"]:
             key = (partition["channel"], partition["partition"])
             if key[0] not in self.channels:
                 continue
@@ -100,7 +101,7 @@ class ChannelReader:
             if key not in self.cursors:
                 seq = partition["first_seq"] if later else await self._first_seq(partition)
                 self.cursors[key] = Cursor(*key, seq=seq)
-        self._catalogue = reply.values["catalogue"]
+        self._catalogue = info["catalogue"]
 
     def lag(self, key: PartitionKey) -> int:
         """Return how many records of a partition are known to be unread."""
@@ -123,8 +124,8 @@ class ChannelReader:
             return min(max(self.start, 0), int(end))
         if self.start in ("first", "latest"):
             return int(first if self.start == "first" else end)
-        find = Find(channel=partition["channel"], partition=partition["partition"], t_us=parse_time_us(self.start))
-        return int((await self.connection.request(find)).values["seq"])
+        t_us = parse_time_us(self.start)
+        return await self.connection.find(partition["channel"], partition["partition"], t_us)
 
 
 def parse_time_us(text: str) -> int:

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from trapline.common.channel import ChannelReader, Gap, Record, RelayConnection, Start
+from trapline.common.channel import ChannelReader, Channels, Connection, Gap, Record, Start
 from trapline.common.commands.options import ConfigOption, JsonOption, RelayOption, fail, relay_connection, run
 from trapline.common.ids import text_id
-from trapline.common.relay.requests import Cursor, Info
+from trapline.common.relay.requests import Cursor
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.header import Header
 from trapline.schemas.status import Status
@@ -35,12 +35,12 @@ def tail(
     run(_tail(channel, position, count, relay_connection(config, relay), as_json=as_json))
 
 
-async def _tail(channel: str, start: Start, count: int | None, relay: RelayConnection, *, as_json: bool) -> None:
+async def _tail(channel: str, start: Start, count: int | None, relay: Connection, *, as_json: bool) -> None:
     async with relay as connection:
         reader = ChannelReader(connection, (channel,), start=start, headers_only=True)
         await reader.discover()
         if not reader.cursors:
-            names = sorted({p["channel"] for p in (await connection.request(Info())).values["partitions"]})
+            names = sorted({p["channel"] for p in (await connection.info())["partitions"]})
             sys.stderr.write(f"trapline: nothing on {channel!r} yet; there are {', '.join(names) or 'no channels'}\n")
         left = count
         while left is None or left > 0:
@@ -127,9 +127,9 @@ def _source(values: dict[str, float]) -> str:
     return ", ".join(words)
 
 
-async def _status(relay: RelayConnection) -> dict[str, Any]:
+async def _status(relay: Connection) -> dict[str, Any]:
     async with relay as connection:
-        info = (await connection.request(Info())).values
+        info = await connection.info()
         newest = await _newest_reports(connection, info)
         return {
             "services": newest,
@@ -138,10 +138,11 @@ async def _status(relay: RelayConnection) -> dict[str, Any]:
             "readers": info["readers"],
             "backlog": _left(info),
             "relay": {"address": relay.address, "counters": info["counters"]},
+            "relays": info.get("relays", [{"address": relay.address, "trouble": None}]),
         }
 
 
-async def _newest_reports(connection: RelayConnection, info: dict[str, Any]) -> list[dict[str, Any]]:
+async def _newest_reports(connection: Channels, info: dict[str, Any]) -> list[dict[str, Any]]:
     ends = [p for p in info["partitions"] if p["channel"] == "status" and p["next_seq"]]
     cursors = [Cursor("status", p["partition"], seq=p["next_seq"] - 1) for p in ends]
     reader = ChannelReader(connection, ("status",), positions=cursors)

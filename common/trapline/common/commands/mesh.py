@@ -164,13 +164,18 @@ async def _process(path: Path | None, overrides: Tables, *, as_json: bool) -> No
         raise typer.Exit(130)
 
 
-@app.command(epilog="Example: trapline run source_extractor --replica 1", name="run")
+@app.command(epilog="Example: trapline run source_extractor-1 --config mesh.toml", name="run")
 def run_service(
-    service: Annotated[str, typer.Argument(help="Name of a service: the package under trapline.")],
+    service: Annotated[
+        str,
+        typer.Argument(help="Name of a service, or of one of its replicas: source_extractor-1.", show_default=False),
+    ],
     replica: Annotated[str, typer.Option(help="Name of this replica; its partitions have it.")] = "0",
     config: ConfigOption = None,
 ) -> None:
     """Run one service in the foreground, as systemd or Kubernetes would."""
+    service, _, number = service.partition("-")
+    replica = number or replica
     if service not in service_names():
         fail(f"there is no service {service!r}; there are {', '.join(service_names())}", 2)
     _replace_by(f"trapline.{service}", "--replica", replica, config=config)

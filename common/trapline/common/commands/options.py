@@ -10,11 +10,11 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from trapline.common.channel import RelayConnection, RelayRefusedError, RelayUnreachableError
+from trapline.common.channel import Connection, RelayRefusedError, RelayUnreachableError
+from trapline.common.channel.joining import connect_to, join
 from trapline.common.config import ConfigError
 from trapline.common.config.mesh import load_config
 from trapline.common.relay.process import relay_address
-from trapline.common.security.identity import client_keys
 
 T = TypeVar("T")
 
@@ -35,12 +35,11 @@ def fail(text: object, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
-def relay_connection(config: Path | None, address: str | None) -> RelayConnection:
-    """Return a connection to a relay, with the keys that the configuration has for it; by default the mesh's."""
+def relay_connection(config: Path | None, address: str | None) -> Connection:
+    """Return a connection to a relay, with the keys that the configuration has for it; by default to the whole mesh."""
     try:
         loaded = load_config(config)
-        address = address or relay_address(loaded)
-        return RelayConnection(address, client_keys(loaded, address))
+        return connect_to(loaded, address) if address else join(loaded, home=relay_address(loaded))
     except ConfigError as error:
         fail(error, 2)
 

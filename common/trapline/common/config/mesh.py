@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import re
 import stat
 import uuid
 from functools import cache
@@ -27,6 +28,7 @@ from trapline.common.security.config import SecurityConfig, is_loopback
 DEFAULT_FILE = Path("mesh.toml")
 ENVIRONMENT_PREFIX = "TRAPLINE__"
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
+_RELAY = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
 _SHORT_PATH = Path("/tmp")  # noqa: S108  a directory of our own is made in it
 
 
@@ -38,6 +40,14 @@ class MeshSection(Section):
     )
     dataset: str = Field(
         default="default", min_length=1, description="separates one processing of the sky from another"
+    )
+    host: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,31})?$",
+        description="name of this host, which its partitions have; another one on each host of a mesh, never changed",
+    )
+    relays: list[str] = Field(
+        default=[], description="relays of other hosts whose channels are read and shared here: tcp://HOST:PORT"
     )
     drain_s: Seconds = Field(default=30.0, gt=0, description="how long a process may finish its work when told to stop")
 
@@ -94,6 +104,22 @@ class MeshConfig(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_join(self) -> Self:
+        relays = self.mesh.relays
+        if relays and not self.mesh.host:
+            raise ValueError('mesh.relays names other hosts: give this one a name of its own too, [mesh] host = "NAME"')
+        for address in relays:
+            found = _RELAY.fullmatch(address)
+            if not found:
+                raise ValueError(f"mesh.relays: {address!r} is not an address such as tcp://host-b:7400")
+            if address not in self.security.relays and not is_loopback(found[1]):
+                raise ValueError(
+                    f"mesh.relays: {address} is not on this host, and wants keys: name its public key in "
+                    f'[security] relays = {{ "{address}" = "NAME" }} (NAME.pub beside its own)'
+                )
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -113,6 +139,10 @@ class MeshConfig(BaseSettings):
     def services(self) -> dict[str, ServiceSection]:
         """Return the tables of all services, by name."""
         return {name: cast("ServiceSection", getattr(self, name)) for name in service_names()}
+
+    def replica(self, number: str) -> str:
+        """Return the name of a replica, by which the mesh knows it: with the name of its host when there is one."""
+        return f"{self.mesh.host}.{number}" if self.mesh.host else number
 
     def fingerprint(self, name: str) -> str:
         """Return a short hash of what a service computes with, for the `config` field of its messages."""

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trapline.common.journal import PartitionReader
-
-Key = tuple[str, str]
+from trapline.common.relay.partitions import Key
 
 
 class Catalogue:

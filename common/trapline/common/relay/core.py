@@ -6,14 +6,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from trapline.common.journal import JournalWriter
-from trapline.common.relay.catalogue import Catalogue
 from trapline.common.relay.groups import Groups
 from trapline.common.relay.memory import RelayMemory
-from trapline.common.relay.publishing import RemoteWriters
+from trapline.common.relay.partitions import Appender, Partition, Partitions
 from trapline.common.relay.readers import Readers
 from trapline.common.relay.requests import (
     Ack,
@@ -49,38 +46,38 @@ _MOST_WAITING = 100  # requests of one peer that may wait
 
 
 class RelayCore:
-    """Serves the journals of a host.
+    """Serves records, wherever they are.
 
     Parameters
     ----------
-    root
-        Directory with the partitions, ``CHANNEL/PARTITION``.
+    partitions
+        Where the records are: for a relay the journals of its host.
+    appender
+        Appends for remote publishers.
     memory
         Where acknowledgements and positions are kept.
     lease_s
         How long a lease lasts without being extended.
-    make_writer
-        How a journal for a remote publisher is opened.
     trusted
         Keys of peers from elsewhere, and what each may do. Without it only programs of this host are served.
     """
 
     def __init__(
         self,
-        root: Path,
+        partitions: Partitions,
+        appender: Appender,
         memory: RelayMemory,
         *,
         lease_s: float,
-        make_writer: Callable[[str, Path], JournalWriter],
         trusted: TrustList | None = None,
     ) -> None:
-        self.catalogue = Catalogue(root)
+        self.catalogue = partitions
         self.groups, self.readers = Groups(lease_s), Readers()
         self.counters: Counter[str] = Counter()
         self.guard = Guard(trusted, self.counters)
         self._memory = memory
         self._memory.load(self.groups, self.readers)
-        self._writers = RemoteWriters(root, make_writer)
+        self._appender = appender
         self._waiters = Waiters()
         self._news: set[str] = set()
         self._news_for_all = False
@@ -126,7 +123,7 @@ class RelayCore:
     def close(self) -> None:
         """Write what is not written, and let go of the files."""
         self._remember()
-        self._writers.close()
+        self._appender.close()
         self._memory.close()
 
     @property
@@ -276,11 +273,11 @@ class RelayCore:
     def _append(self, request: Append, body: Frames) -> dict[str, Any]:
         if not body:
             raise RequestError("append needs the frames of the record behind the request")
-        seq, epoch = self._writers.append(request.channel, request.partition, body)
+        seq, epoch = self._appender.append(request.channel, request.partition, body)
         self._look_at(request.channel, request.partition)
         return {"seq": seq, "epoch": epoch}
 
-    def _partition(self, channel: str, partition: str) -> Any:
+    def _partition(self, channel: str, partition: str) -> Partition:
         self._look_at(channel, partition)
         reader = self.catalogue.get(channel, partition)
         if reader is None:

@@ -8,13 +8,16 @@ import fcntl
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 from trapline.common.config.mesh import MeshConfig
 from trapline.common.journal import JournalWriter
+from trapline.common.relay.catalogue import Catalogue
 from trapline.common.relay.config import Retention
 from trapline.common.relay.core import RelayCore
 from trapline.common.relay.memory import RelayMemory
+from trapline.common.relay.publishing import RemoteWriters
 from trapline.common.relay.retention import Keeper
 from trapline.common.relay.server import RelayServer
 from trapline.common.runtime.context import Context
@@ -24,6 +27,7 @@ from trapline.common.security.identity import load_identity
 from trapline.common.security.trust import TrustList
 
 ADDRESS_FILE = "relay.address"
+_STUCK_S = 10.0  # without a turn of its loop a relay serves nobody
 
 
 def make_server(config: MeshConfig) -> RelayServer:
@@ -44,11 +48,11 @@ def make_server(config: MeshConfig) -> RelayServer:
     try:
         memory = RelayMemory(directory / "relay.sqlite")
         trusted = TrustList(config.keys_directory / "trusted") if config.relay_needs_keys else None
-        core = RelayCore(
-            config.journal_directory, memory, lease_s=config.relay.lease_s, make_writer=make_writer, trusted=trusted
-        )
+        catalogue = Catalogue(config.journal_directory)
+        writers = RemoteWriters(config.journal_directory, make_writer)
+        core = RelayCore(catalogue, writers, memory, lease_s=config.relay.lease_s, trusted=trusted)
         keeper = Keeper(
-            core.catalogue,
+            catalogue,
             core.groups,
             core.readers,
             retention_rules(config),
@@ -92,6 +96,7 @@ async def run(context: Context) -> None:
     """Serve until told to drain."""
     server = make_server(context.config)
     context.counters = server.core.counters
+    context.is_alive = lambda: time.monotonic() - server.turned_at < _STUCK_S
     stop = threading.Event()
     context.log.info("serving", address=server.address, journals=str(context.config.journal_directory))
     serving = asyncio.create_task(asyncio.to_thread(server.run, stop))
@@ -102,7 +107,7 @@ async def run(context: Context) -> None:
     await serving
 
 
-RELAY = Service("relay", run)
+RELAY = Service("relay", run, alone=True)
 
 
 def relay_address(config: MeshConfig) -> str:

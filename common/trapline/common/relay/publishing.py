@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trapline.common.journal import JournalError, JournalWriter, PartitionReader
+from trapline.common.relay.partitions import Appended
 from trapline.common.relay.requests import RequestError
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.message import Buffer
 from trapline.schemas.packing import unpack_map
 
 _REMEMBERED = 10_000
-Place = tuple[int, int]
-"""(seq, epoch)"""
 
 
 class RemoteWriters:
@@ -24,9 +23,9 @@ class RemoteWriters:
         self._root = root
         self._make_writer = make_writer
         self._writers: dict[tuple[str, str], JournalWriter] = {}
-        self._known: dict[tuple[str, str], OrderedDict[bytes, Place]] = {}
+        self._known: dict[tuple[str, str], OrderedDict[bytes, Appended]] = {}
 
-    def append(self, channel: str, partition: str, frames: Sequence[Buffer]) -> Place:
+    def append(self, channel: str, partition: str, frames: Sequence[Buffer]) -> Appended:
         """Append a record unless its id is among the last ones; either way return where it is, synced.
 
         Raises
@@ -34,15 +33,15 @@ class RemoteWriters:
         RequestError
             When the first frame is no header with an id, or a service on this host writes the partition itself.
         """
-        record = _id_of(frames)
+        key = record_id(frames)
         writer = self._writer(channel, partition)
         known = self._known[channel, partition]
-        if record not in known:
-            known[record] = (writer.append(frames), writer.epoch)
+        if key not in known:
+            known[key] = (writer.append(frames), writer.epoch)
             if len(known) > _REMEMBERED:
                 known.popitem(last=False)
         writer.sync()
-        return known[record]
+        return known[key]
 
     def close(self) -> None:
         """Close all journals."""
@@ -62,7 +61,8 @@ class RemoteWriters:
         return self._writers[key]
 
 
-def _id_of(frames: Sequence[Buffer]) -> bytes:
+def record_id(frames: Sequence[Buffer]) -> bytes:
+    """Return the id that a record's header has, or raise `RequestError`."""
     try:
         record = unpack_map(frames[0]).get("id")
     except SchemaError as error:
@@ -72,8 +72,8 @@ def _id_of(frames: Sequence[Buffer]) -> bytes:
     return record
 
 
-def _recent_ids(directory: Path) -> OrderedDict[bytes, Place]:
+def _recent_ids(directory: Path) -> OrderedDict[bytes, Appended]:
     """Return the ids of the last records, so that a publisher who asks again after a restart is recognised."""
     reader = PartitionReader(directory)
     frames = reader.first_frames(reader.next_seq - _REMEMBERED)
-    return OrderedDict((_id_of([frame]), (entry.seq, entry.epoch)) for entry, frame in frames)
+    return OrderedDict((record_id([frame]), (entry.seq, entry.epoch)) for entry, frame in frames)

@@ -116,6 +116,10 @@ class Leave(Request, tag="leave"):
     worker: Name
 
 
+UNPINNED = (1 << 63) - 1
+"""the `safe` of a reader that needs nothing kept for it"""
+
+
 class Read(msgspec.Struct, forbid_unknown_fields=True):
     """How far a named reader is in a partition."""
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from trapline.common.journal import PartitionReader
-from trapline.common.relay.catalogue import Catalogue, Key
+from trapline.common.relay.catalogue import Catalogue
 from trapline.common.relay.config import Retention
 from trapline.common.relay.groups import Groups
+from trapline.common.relay.partitions import Key
 from trapline.common.relay.readers import Readers
 
 Rules = Mapping[str, Retention]

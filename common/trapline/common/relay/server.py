@@ -56,6 +56,8 @@ class RelayServer:
         self._keeper = keeper
         self._gate = gate
         # One thread may wait for a disk: what it sends is mapped.
+        self.turned_at = time.monotonic()
+        """when the loop last began a turn, of the monotonic clock"""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._socket = self._context.socket(zmq.ROUTER)
         self._closing: list[Callable[[], None]] = []
@@ -97,6 +99,7 @@ class RelayServer:
         next_poll = next_retention = 0.0
         try:
             while not stop.is_set():
+                self.turned_at = time.monotonic()
                 self._receive(self._timeout(next_poll))
                 now = time.monotonic()
                 poll = now >= next_poll

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from trapline.common.journal import Entry, PartitionReader, Slab
-from trapline.common.relay.catalogue import Catalogue
+from trapline.common.journal import Entry, Slab
 from trapline.common.relay.groups import Groups, Share
+from trapline.common.relay.partitions import Partition, Partitions
 from trapline.common.relay.readers import Readers
 from trapline.common.relay.requests import MAX_REPLY_BYTES, Cursor, Fetch, Lease
 
@@ -35,7 +35,7 @@ def only_headers(slab: Slab) -> Slab:
     return Slab(memoryview(b"".join(parts)), entries)
 
 
-def settle_cursor(reader: PartitionReader, cursor: Cursor) -> tuple[int, Description]:
+def settle_cursor(reader: Partition, cursor: Cursor) -> tuple[int, Description]:
     """Return the seq to go on with, and what the reader of this cursor must be told.
 
     ``gap`` names records that retention dropped before they were read, ``damaged`` those that cannot be read, both as
@@ -60,7 +60,7 @@ def settle_cursor(reader: PartitionReader, cursor: Cursor) -> tuple[int, Descrip
 
 
 def serve_cursor(
-    reader: PartitionReader, cursor: Cursor, *, max_bytes: int, max_records: int, headers_only: bool
+    reader: Partition, cursor: Cursor, *, max_bytes: int, max_records: int, headers_only: bool
 ) -> tuple[Description, memoryview] | None:
     """Return the description and the buffer of the records behind a cursor; None when there is nothing to say."""
     seq, notes = settle_cursor(reader, cursor)
@@ -81,7 +81,7 @@ def serve_cursor(
     return description, slab.data
 
 
-def serve_fetch(catalogue: Catalogue, request: Fetch, counters: Counter[str]) -> Iterator[Part]:
+def serve_fetch(catalogue: Partitions, request: Fetch, counters: Counter[str]) -> Iterator[Part]:
     """Yield the parts of the answer to a fetch, within its bounds."""
     budget = min(request.max_bytes, MAX_REPLY_BYTES)
     for cursor in request.cursors:
@@ -102,7 +102,7 @@ def serve_fetch(catalogue: Catalogue, request: Fetch, counters: Counter[str]) ->
 
 
 def serve_lease(
-    catalogue: Catalogue, groups: Groups, request: Lease, now: float, counters: Counter[str]
+    catalogue: Partitions, groups: Groups, request: Lease, now: float, counters: Counter[str]
 ) -> Iterator[Part]:
     """Yield the records that a worker gets, each leased to it."""
     left, budget = request.max_records, MAX_REPLY_BYTES
@@ -122,7 +122,7 @@ def serve_lease(
                 yield description | {"records": describe(slab.entries)}, slab.data
 
 
-def _skip_damaged(reader: PartitionReader, share: Share, seq: int, counters: Counter[str]) -> bool:
+def _skip_damaged(reader: Partition, share: Share, seq: int, counters: Counter[str]) -> bool:
     """Give up a record that cannot be read, for a group; return whether it is one."""
     if reader.readable_from(seq) == seq:
         return False
@@ -131,7 +131,7 @@ def _skip_damaged(reader: PartitionReader, share: Share, seq: int, counters: Cou
     return True
 
 
-def overview(catalogue: Catalogue, groups: Groups, readers: Readers) -> dict[str, Any]:
+def overview(catalogue: Partitions, groups: Groups, readers: Readers) -> dict[str, Any]:
     """Return what there is, as the answer to `info`."""
     return {
         "catalogue": catalogue.version,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import structlog
 
-from trapline.common.channel import RelayConnection
+from trapline.common.channel import Channels
 from trapline.common.config import Section
 from trapline.common.config.mesh import MeshConfig
 from trapline.common.journal import now_us
@@ -33,12 +34,14 @@ class Context:
         How each input from outside the mesh is, as numbers by name, for `status` and metrics.
     reading
         Next seq to be read, and the last seq known to exist, by (channel, partition).
+    is_alive
+        Whether work that is not done by the event loop goes on.
     """
 
     service: str
     replica: str
     config: MeshConfig
-    connection: RelayConnection
+    connection: Channels
     outputs: Outputs
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     counters: Counter[str] = field(default_factory=Counter[str])
@@ -49,6 +52,7 @@ class Context:
     busy_s: float = 0.0
     last_error: str | None = None
     health_port: int | None = None
+    is_alive: Callable[[], bool] = lambda: True
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from trapline.common.channel import RelayConnection
+from trapline.common.channel.joining import join
 from trapline.common.config import ConfigError
 from trapline.common.config.mesh import MeshConfig, load_config
 from trapline.common.journal import JournalError
@@ -24,6 +24,7 @@ from trapline.common.runtime.hang import HangError
 from trapline.common.runtime.health import HealthServer
 from trapline.common.runtime.heartbeat import report_for_ever, report_now
 from trapline.common.runtime.outputs import Outputs
+from trapline.common.runtime.systemd import Systemd, tell_for_ever
 
 EXIT_CONFIG = 2
 EXIT_FAILED = 1
@@ -35,6 +36,8 @@ class Service:
 
     name: str
     run: Callable[[Context], Awaitable[None]]
+    alone: bool = False
+    """whether it needs the channels of this host only"""
 
 
 def main(service: Service, arguments: Sequence[str] | None = None) -> int:
@@ -49,9 +52,10 @@ def main(service: Service, arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
-    configure_logging(config.log.level, service=service.name, replica=options.replica)
+    replica = config.replica(options.replica)
+    configure_logging(config.log.level, service=service.name, replica=replica)
     try:
-        asyncio.run(_run(service, config, options.replica, supervised=options.supervised))
+        asyncio.run(_run(service, config, replica, supervised=options.supervised))
     except ConfigError as error:
         structlog.get_logger().error("cannot run", reason=str(error))
         return EXIT_CONFIG
@@ -66,7 +70,7 @@ def main(service: Service, arguments: Sequence[str] | None = None) -> int:
 
 async def _run(service: Service, config: MeshConfig, replica: str, *, supervised: bool) -> None:
     try:
-        async with open_context(service.name, config, replica) as context:
+        async with open_context(service.name, config, replica, alone=service.alone) as context:
             _install_signals(context)
             if supervised:
                 _watch_parent(context)
@@ -91,22 +95,33 @@ async def _work(service: Service, context: Context) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_context(service: str, config: MeshConfig, replica: str) -> AsyncIterator[Context]:
-    """Open what a service needs, report on `status` while it runs, and close everything in order."""
+async def open_context(
+    service: str, config: MeshConfig, replica: str, *, alone: bool = False
+) -> AsyncIterator[Context]:
+    """Open what a service needs, report on `status` while it runs, and close everything in order.
+
+    With `alone` it has the channels of this host, and not those of the others.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(RelayConnection(f"ipc://{config.ipc_path}"))
+        connection = await stack.enter_async_context(join(config, alone=alone))
         outputs = Outputs(config, service, replica, connection.notify)
         stack.callback(outputs.close)
         context = Context(service, replica, config, connection, outputs)
         health = stack.enter_context(HealthServer(context, config.runtime.health_host))
         context.health_port = health.port
-        reporter = asyncio.create_task(report_for_ever(context), name="heartbeat")
+        systemd = Systemd(os.environ)
+        reporters = [
+            asyncio.create_task(report_for_ever(context), name="heartbeat"),
+            asyncio.create_task(tell_for_ever(context, systemd), name="systemd"),
+        ]
         try:
             yield context
         finally:
-            reporter.cancel()
+            for reporter in reporters:
+                reporter.cancel()
             context.state = "stopped"
             report_now(context)
+            systemd.tell(STOPPING=1)
 
 
 def _install_signals(context: Context) -> None:

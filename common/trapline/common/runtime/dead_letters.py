@@ -16,13 +16,18 @@ from trapline.schemas.status import DEAD_LETTERS_SCHEMA, DeadLetter
 def dead_letter(context: Context, record: Record, text: str) -> Message[Header]:
     """Return the message that takes a record's place when nothing can be made of it, and count it."""
     context.counters["dead_letters"] += 1
+    return letter(context.service, context.config.mesh.dataset, record, text)
+
+
+def letter(service: str, dataset: str, record: Record, text: str) -> Message[Header]:
+    """Return the message in which a service, or a group of workers, says that it cannot take a record."""
     place = record.place
-    token = f"{context.service}:{place.channel}:{place.partition}:{place.seq}".encode()
+    token = f"{service}:{place.channel}:{place.partition}:{place.seq}".encode()
     header = DeadLetter(
         schema=DEAD_LETTERS_SCHEMA,
         id=record_id(0, DEAD_LETTERS_SCHEMA, token),
-        dataset=context.config.mesh.dataset,
-        service=context.service,
+        dataset=dataset,
+        service=service,
         place=place,
         image_id=_image_of(record),
         input=bytes(record.frames[0]) if record.frames else b"",

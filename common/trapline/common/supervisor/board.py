@@ -93,7 +93,7 @@ class StatusBoard:
     def _cells(self, name: str) -> list[str]:
         report = self._reports.get(name)
         process = self._processes[name]
-        service = name.rpartition("-")[0]
+        service = name.partition("-")[0]
         if report is None or process not in ("up", "done"):
             return [f"{name:20}", "starting" if process == "up" else process, "", "", "", "", ""]
         state = "done" if process == "done" else report.state

@@ -44,10 +44,11 @@ class Mesh:
         self._environment = environment
         self._arguments = arguments
         self._services = {n: s for n, s in config.services().items() if s.replicas}
-        self._relay = self._process("relay-0", "trapline.common.relay")
+        self._relay = self._process(f"relay-{config.replica('0')}", "trapline.common.relay")
         self._children = {
             name: [
-                self._process(f"{name}-{i}", f"trapline.{name}", "--replica", str(i)) for i in range(section.replicas)
+                self._process(f"{name}-{config.replica(str(i))}", f"trapline.{name}", "--replica", str(i))
+                for i in range(section.replicas)
             ]
             for name, section in self._services.items()
         }
@@ -113,7 +114,7 @@ class Mesh:
 
     async def info(self) -> dict[str, Any]:
         """Return what the relay says of its channels, groups and readers."""
-        return (await self._connection.request(Info())).values
+        return await self._connection.info()
 
     @property
     def _patience_s(self) -> float:

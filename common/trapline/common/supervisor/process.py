@@ -14,6 +14,7 @@ from typing import Literal
 
 from trapline.common.runtime.context import Backoff
 from trapline.common.runtime.daemon import EXIT_CONFIG
+from trapline.common.runtime.systemd import VARIABLES
 
 State = Literal["starting", "up", "restarting", "done", "failed", "stopped"]
 
@@ -54,7 +55,8 @@ class ManagedProcess:
         """how often in a row it ended itself, and soon, with an error"""
         self.log_path = log_directory / f"{name}.log"
         self._command = [sys.executable, "-m", module, *arguments, "--supervised"]
-        self._environment = {**os.environ, **environment}
+        inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        self._environment = {**inherited, **environment}
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._stopping = False

@@ -29,7 +29,7 @@ def _positions(info: Info) -> dict[tuple[str, str, str], int]:
     """Return the first record not done, by (service, channel, partition)."""
     found: dict[tuple[str, str, str], int] = {}
     entries = [(g["group"], g["channel"], g["partition"], g["floor"]) for g in info["groups"]]
-    entries += [(r["reader"].rpartition("-")[0], r["channel"], r["partition"], r["seq"]) for r in info["readers"]]
+    entries += [(r["reader"].partition("-")[0], r["channel"], r["partition"], r["seq"]) for r in info["readers"]]
     for service, channel, partition, seq in entries:
         key = (service, channel, partition)
         found[key] = min(found.get(key, seq), seq)
