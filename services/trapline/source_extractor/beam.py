@@ -46,6 +46,11 @@ class PixelBeam:
         return self.to_pixel @ self.to_pixel.T
 
     @property
+    def smallest_sigma_px(self) -> float:
+        """Sigma along the minor axis."""
+        return float(np.linalg.svd(self.to_pixel, compute_uv=False)[-1])
+
+    @property
     def half_power_px(self) -> Float:
         """How far the half-power ellipse reaches along (x, y)."""
         return np.asarray(HALF_POWER * np.sqrt(np.diag(self.covariance_px)))
