@@ -72,12 +72,12 @@ def _our_stages(sky: Sky, settings: ExtractorConfig) -> dict[str, Callable[[], A
     """Return what the extractor does to an image, some of it inside of what stands before it."""
     pixels, image = sky.pixels[0], image_of(sky)
     beam, smallest = beam_of(image), min_area_px(image, settings)
-    noise = flatten(pixels, None, settings.mesh_radio_px)
+    noise = flatten(pixels, None, settings.mesh_radio_px, beam.smallest_sigma_px)
     frames = encode(sky.message())
     sources = measure_image(sky.message(), settings, None)
     return {
         "ours: decode images": lambda: decode(frames),
-        "ours: background and noise": lambda: flatten(pixels, None, settings.mesh_radio_px),
+        "ours: background and noise": lambda: flatten(pixels, None, settings.mesh_radio_px, beam.smallest_sigma_px),
         "ours: detection": lambda: detect(noise, settings, smallest),
         "ours: detection and fit": lambda: measure_radio(noise, beam, settings),
         "ours: range of the noise": lambda: noise_range(noise, image),

@@ -46,34 +46,47 @@ class PixelBeam:
         return self.to_pixel @ self.to_pixel.T
 
     @property
+    def smallest_sigma_px(self) -> float:
+        """Sigma along the minor axis."""
+        return float(np.linalg.svd(self.to_pixel, compute_uv=False)[-1])
+
+    @property
     def half_power_px(self) -> Float:
         """How far the half-power ellipse reaches along (x, y)."""
         return np.asarray(HALF_POWER * np.sqrt(np.diag(self.covariance_px)))
 
-    def window(self, most_px: int = _MOST_WINDOW_PX) -> Int:
-        """Return the pixel offsets (m, 2) within half power, and at least the 3 x 3 about the centre.
+    def scaled(self, factor: float) -> PixelBeam:
+        """Return a beam of the same form, so many times as large."""
+        return PixelBeam(self.to_sigma / factor)
+
+    def window(self, most_px: int = _MOST_WINDOW_PX, radius: float = HALF_POWER) -> Int:
+        """Return the pixel offsets (m, 2) within a radius in sigma, and at least the 3 x 3 about the centre.
 
         Of more than about `most_px` pixels every second is left out along both axes, or more.
 
         A fit to the core of the beam has a smaller error than one to all of it: noise that is as smooth as the beam
         weighs most in the wings (1.16 against 1.41 times the rms for a well-sampled beam).
         """
-        half = self.half_power_px
+        half = self.half_power_px * (radius / HALF_POWER)
         stride = max(1, int(np.ceil(np.sqrt(4 * half[0] * half[1] / most_px))))
         nx, ny = (int(n) for n in np.maximum(half // stride, 1))
         y, x = (axis.ravel() for axis in np.mgrid[-ny : ny + 1, -nx : nx + 1])
         offsets = np.stack([x, y], axis=-1)
-        radius = np.hypot(*(self.to_sigma @ (stride * offsets).T))
-        return np.asarray(stride * offsets[(radius <= HALF_POWER) | (np.abs(offsets).max(axis=-1) <= 1)])
+        distance = np.hypot(*(self.to_sigma @ (stride * offsets).T))
+        return np.asarray(stride * offsets[(distance <= radius) | (np.abs(offsets).max(axis=-1) <= 1)])
 
     def noise_correlation(self, offsets: Int) -> Float:
-        """Return the correlation (m, m) of the noise between pixels: white noise smoothed by the beam.
+        """Return the correlation (..., m, m) of the noise between pixels (..., m, 2): white noise smoothed by the beam.
 
         Its autocorrelation is the beam convolved with itself, a Gaussian sqrt(2) times as wide.
         """
-        position = offsets @ self.to_sigma.T
-        squared = ((position[:, None] - position[None]) ** 2).sum(axis=-1)
-        return np.asarray(np.exp(-squared / 4))
+        x, y = (offsets[..., :, None, i] - offsets[..., None, :, i] for i in (0, 1))
+        return np.asarray(np.exp(-self.squared(x, y) / 4))
+
+    def squared(self, x: Float | Int, y: Float | Int) -> Float:
+        """Return the squared length of pixel offsets, in sigma."""
+        (ux, uy), (vx, vy) = self.to_sigma
+        return np.asarray((ux * x + uy * y) ** 2 + (vx * x + vy * y) ** 2)
 
 
 def pixel_beam(beam: Beam, axes: Float) -> PixelBeam:

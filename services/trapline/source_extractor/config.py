@@ -25,6 +25,9 @@ class ExtractorConfig(ServiceSection):
 
     detection_threshold: float = Field(default=8.0, gt=0, description="a source has a peak above this, in sigma")
     analysis_threshold: float = Field(default=3.0, gt=0, description="its island is the pixels above this, in sigma")
+    force_beam: bool = Field(
+        default=True, description="fit radio sources with the axes of the beam; false: with axes of their own"
+    )
     mesh_radio_px: int = Field(default=50, ge=4, le=65536, description="mesh of background and noise with a beam")
     mesh_optical_px: int = Field(default=64, ge=4, le=65536, description="mesh of background and noise without")
     min_area_beams: float = Field(

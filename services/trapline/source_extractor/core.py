@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ from trapline.source_extractor.positions import SkyPositions, axes_on_sky, on_sk
 from trapline.source_extractor.radio import measure_radio
 from trapline.source_extractor.rows import PixelRows
 from trapline.source_extractor.scene import Scene, prepare
-from trapline.source_extractor.watched import Watched, measure_watched, not_measured
+from trapline.source_extractor.watched import Watched, fluxes_at, measure_watched, not_measured
 from trapline.source_extractor.watchlist import Watchlists
 
 Float = npt.NDArray[np.float64]
@@ -115,17 +115,33 @@ def measure_again(
     return Message(header, columns)
 
 
-def measure(pixels: Array, image: Image, settings: ExtractorConfig, *, mask: Array | None = None) -> Measurement:
-    """Find and measure the sources in the region of an image; parameters and errors as `prepare`."""
-    return _measure(prepare(pixels, image, settings, mask), settings)
+def measure(
+    pixels: Array,
+    image: Image,
+    settings: ExtractorConfig,
+    *,
+    mask: Array | None = None,
+    rms: Array | None = None,
+    detection: Array | None = None,
+) -> Measurement:
+    """Find and measure the sources in the region of an image; parameters and errors as `prepare`.
+
+    `rms` is the noise map, if it is known. `detection` is another image of the same sky on the same pixels, deeper or
+    of another band: sources, positions and shapes are then those of that image, and fluxes are measured in this one
+    where those sources are.
+    """
+    scene = prepare(pixels, image, settings, mask, rms)
+    if detection is None:
+        return _measure(scene, settings)
+    found = _rows(prepare(detection, image, settings, mask), settings)
+    return _measure(scene, settings, rows=_fluxes_of(scene, found, settings))
 
 
-def _measure(scene: Scene, settings: ExtractorConfig, watchlists: Watchlists = _NONE) -> Measurement:
+def _measure(
+    scene: Scene, settings: ExtractorConfig, watchlists: Watchlists = _NONE, rows: PixelRows | None = None
+) -> Measurement:
     image = scene.image
-    if scene.beam is None:
-        rows = measure_optical(scene.noise, settings)
-    else:
-        rows = measure_radio(scene.noise, scene.beam, settings)
+    rows = _rows(scene, settings) if rows is None else rows
     rows = _in_region(rows, scene)
     sky = on_sky(scene.wcs, rows.x, rows.y, rows.covariance_px)
     if not np.isfinite(sky.ra_deg).all():
@@ -137,6 +153,28 @@ def _measure(scene: Scene, settings: ExtractorConfig, watchlists: Watchlists = _
         forced = measure_watched(scene, watchlists.near(image), rows.position_px, settings)
         columns = {name: np.concatenate([column, forced[name]]) for name, column in columns.items()}
     return Measurement(columns, *noise_range(scene.noise, image))
+
+
+def _rows(scene: Scene, settings: ExtractorConfig) -> PixelRows:
+    if scene.beam is None:
+        return measure_optical(scene.noise, settings)
+    return measure_radio(scene.noise, scene.beam, settings)
+
+
+def _fluxes_of(scene: Scene, rows: PixelRows, settings: ExtractorConfig) -> PixelRows:
+    """Return rows with the fluxes that this image has at their positions, those without pixels left out."""
+    found = fluxes_at(scene, rows.position_px, rows.position_px, settings)
+    measured = replace(
+        rows,
+        flux_peak=found.amplitude,
+        flux_peak_err=found.amplitude_err,
+        flux_int=found.amplitude,
+        flux_int_err=found.amplitude_err,
+        rms=found.rms,
+        chi2_reduced=np.full(len(rows), np.nan),
+        flags=rows.flags | found.flags,
+    )
+    return measured.take(np.isfinite(found.amplitude))
 
 
 def _pixels(message: Message[Images]) -> Array:

@@ -17,15 +17,14 @@ from scipy.spatial import cKDTree
 
 from trapline.schemas.columns import Flag
 from trapline.source_extractor.beam import FWHM_PER_SIGMA, HALF_POWER, PixelBeam
+from trapline.source_extractor.groups import NEIGHBOUR_BEAMS
 from trapline.source_extractor.noise import Flattened
-from trapline.source_extractor.stamps import pixel_index
+from trapline.source_extractor.stamps import first_of_its_kind, pixel_index
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 Int = npt.NDArray[np.int64]
 
-NEIGHBOUR_BEAMS = 2.0
-"""Blind sources nearer than this many beams (full widths at half maximum) are fitted along"""
 _MOST_NEIGHBOURS = 8
 _NEIGHBOUR_WINDOW_PX = 60  # pixels of a window in a joint fit: those of a beam are not independent
 _LEAST_POWER = 0.25  # of the beam within its window that must fall on usable pixels
@@ -111,15 +110,16 @@ def _measure(
     n, alone = len(members), members.shape[1] == 1
     place = (np.rint(members).astype(np.int64)[:, :, None] + window).reshape(n, -1, 2)
     index, usable, masked = pixel_index(noise, place)
-    whole = np.exp(-0.5 * _squared(beam, place[:, None], members[:, :, None]))
-    weight = usable if alone else usable & _first_of_its_kind(index)
+    x, y = np.moveaxis(place[:, None] - members[:, :, None], -1, 0)
+    whole = np.exp(-0.5 * beam.squared(x, y))
+    weight = usable if alone else usable & first_of_its_kind(index)
     templates = whole * weight[:, None]
     values = noise.flat.ravel()[index].astype(np.float64)
     filled = _power(templates[:, 0], len(window)) >= _LEAST_POWER * _power(whole[:, 0], len(window))
     fit = _weights(templates)
     rms = noise.rms.ravel()[index[:, len(window) // 2]].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        error = rms * np.sqrt(_variance(fit, _correlation(beam, window if alone else place)))
+        error = rms * np.sqrt(_variance(fit, beam.noise_correlation(window if alone else place)))
         good = filled & np.isfinite(error) & (error > 0)
     result.amplitude[part] = np.where(good, (fit * values).sum(axis=-1), np.nan)
     result.amplitude_err[part] = np.where(good, error, np.nan)
@@ -132,17 +132,6 @@ def _power(template: Float, n_px: int) -> Float:
     return np.asarray((template[:, :n_px] ** 2).sum(axis=-1))
 
 
-def _first_of_its_kind(index: Int) -> Bool:
-    """Return which pixels (n, m) were not met before in their row: windows of neighbours overlap."""
-    order = np.argsort(index, axis=-1, kind="stable")
-    ranked = np.take_along_axis(index, order, axis=-1)
-    first = np.ones(index.shape, bool)
-    first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-    result = np.empty(index.shape, bool)
-    np.put_along_axis(result, order, first, axis=-1)
-    return result
-
-
 def _weights(templates: Float) -> Float:
     """Return what each pixel (n, m) adds to the amplitude of the first template, all (n, k, m) fitted together."""
     if templates.shape[1] == 1:
@@ -153,18 +142,6 @@ def _weights(templates: Float) -> Float:
     # Neighbours that stand on one another, or off the image, make it singular: their sum is fitted then.
     inverse = np.linalg.pinv(normal, rcond=1e-9, hermitian=True)
     return np.asarray((inverse[:, :1] @ templates)[:, 0])
-
-
-def _correlation(beam: PixelBeam, place: Int) -> Float:
-    """Return the correlation (..., m, m) between pixels (..., m, 2) of noise smoothed by the beam."""
-    return np.asarray(np.exp(-_squared(beam, place[..., :, None, :], place[..., None, :, :]) / 4))
-
-
-def _squared(beam: PixelBeam, one: Float | Int, other: Float | Int) -> Float:
-    """Return squared distances between positions (..., 2), in sigma of the beam."""
-    x, y = one[..., 0] - other[..., 0], one[..., 1] - other[..., 1]
-    (ux, uy), (vx, vy) = beam.to_sigma
-    return np.asarray((ux * x + uy * y) ** 2 + (vx * x + vy * y) ** 2)
 
 
 def _variance(weights: Float, correlation: Float) -> Float:

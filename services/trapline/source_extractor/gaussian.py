@@ -1,8 +1,8 @@
-"""Beam-fixed Gaussian fits to all islands of an image at once: three parameters, amplitude and position.
+"""Gaussians in many stamps of equal shape, fitted at once: Levenberg-Marquardt over padded arrays.
 
-Gauss-Newton on stamps of equal shape, in units of the beam's sigma, in which every beam is round and the parameters
-(amplitude, amplitude times offset) have comparable errors. The fit is unweighted, so with noise of covariance C its own
-covariance is ``(J^T J)^-1 J^T C J (J^T J)^-1``, whatever C is.
+Each of n fits holds k Gaussians over m pixels. Lengths are in units of a common sigma, in which every beam is round;
+the derivatives are by (amplitude, amplitude x offset) and, with free axes, amplitude x the three elements of the
+inverse of the second moments, so that all parameters of a source have comparable errors.
 """
 
 from __future__ import annotations
@@ -12,148 +12,176 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from trapline.source_extractor.beam import HALF_POWER, PixelBeam
-from trapline.source_extractor.noise import Flattened
-from trapline.source_extractor.stamps import pixel_index
-
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
-Int = npt.NDArray[np.int64]
+Index = npt.NDArray[np.intp]
 
-_MOST_ITERATIONS = 25
-_TOLERANCE = 1e-6  # of the amplitude, and of the beam's sigma
+_MOST_ITERATIONS = 40
+_TOLERANCE = 1e-4  # of the noise: what is left after such a step is far below any error
+_FLOOR = 1e-7  # of the amplitude, where there is hardly any noise
 _LARGEST_STEP = 0.5  # in sigma: further away the linear model has no say
-_FEWEST_PIXELS = 5
-_SMALLEST_FREEDOM = 0.1
-_CHUNK = 4096  # islands at a time: bounds memory, and keeps the stamps near the processor
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-9, 1e6
+_RIDGE = 1e-13  # of the diagonal: a singular matrix stops one fit, and no other
+
+
+@dataclass(slots=True)
+class Gaussians:
+    """The parameters: `amplitude` (n, k), `offset` (n, k, 2), `shape` (n, k, 3) as (xx, xy, yy) of the inverse."""
+
+    amplitude: Float
+    offset: Float
+    shape: Float
+
+    def take(self, rows: Index) -> Gaussians:
+        """Return those of some fits."""
+        return Gaussians(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, rows: Index, other: Gaussians) -> None:
+        """Replace those of some fits."""
+        for f in fields(self):
+            getattr(self, f.name)[rows] = getattr(other, f.name)
+
+    def moved(self, step: Float) -> Gaussians:
+        """Return the parameters after a step (n, k, 3 or 6), of which none may go too far."""
+        height = self.amplitude[..., None]
+        shift = np.clip(step[..., 1:3] / height, -_LARGEST_STEP, _LARGEST_STEP)
+        shape = self.shape + np.clip(step[..., 3:] / height, -0.5, 0.5) if step.shape[-1] > 3 else self.shape
+        return Gaussians(self.amplitude + step[..., 0], self.offset + shift, shape)
+
+    def sensible(self) -> Bool:
+        """Return in which fits (n,) every Gaussian is one: its axes are real, and within a factor of ten."""
+        xx, xy, yy = np.moveaxis(self.shape, -1, 0)
+        determinant = xx * yy - xy * xy
+        good = (xx > 0.01) & (yy > 0.01) & (xx < 100) & (yy < 100) & (determinant > 1e-4)
+        return np.asarray(good.all(axis=-1) & np.isfinite(self.amplitude).all(axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
-class BeamFit:
-    """Fits of n islands; fluxes in units of the pixels, positions 0-based, `covariance_px` (n, 2, 2) of (x, y)."""
+class Stamps:
+    """Pixels of n fits: `grid` (n or 1, m, 2) their places in sigma, `values` and `weight` (n, m), `rms` (n,).
 
-    x: Float
-    y: Float
-    covariance_px: Float
-    amplitude: Float
-    amplitude_err: Float
-    chi2_reduced: Float
-    converged: Bool
-    masked: Bool
+    Weight and value are 0 where there is no pixel.
+    """
+
+    grid: Float
+    values: Float
+    weight: Float
+    rms: Float
+
+    def take(self, rows: Index) -> Stamps:
+        """Return those of some fits."""
+        grid = self.grid if len(self.grid) == 1 else self.grid[rows]
+        return Stamps(grid, self.values[rows], self.weight[rows], self.rms[rows])
 
 
-def fit_beam(noise: Flattened, peak_px: Int, start_px: Float, sign: Float, rms: Float, beam: PixelBeam) -> BeamFit:
-    """Fit amplitude and position of the beam to the pixels within half power around each peak.
+def fit(stamps: Stamps, start: Gaussians, *, free: bool) -> tuple[Gaussians, Bool]:
+    """Return the least-squares Gaussians, and which fits (n,) converged.
 
     Parameters
     ----------
-    noise
-        The image without background.
-    peak_px, start_px
-        (x, y) of the brightest pixel, and where the fit begins, (n, 2).
-    sign
-        1.0, or -1.0 to fit a negative source; the amplitude returned carries it.
-    rms
-        Noise at each source.
-    beam
-        Its shape on the pixel grid.
-
-    Notes
-    -----
-    `chi2_reduced` is the sum of squared residuals over its expectation under noise smoothed by the beam,
-    ``rms^2 (m - trace((J^T J)^-1 J^T C J))``: 1 on average for a point source, but with the scatter of the few beams,
-    not the many pixels, that the window holds. NaN where the window leaves no freedom.
-
-    The amplitude of a peak whose position is free is biased high, by 0.5 of its error divided by the signal-to-noise
-    ratio (measured; exactly that in the limit of a small window): 0.06 sigma at 8 sigma.
+    stamps
+        The pixels.
+    start
+        Where the fits begin; with fixed axes the shape stays as it is.
+    free
+        Whether the axes are fitted too.
     """
-    window = beam.window()
-    correlation = beam.noise_correlation(window)
-    parts = [
-        _fit(noise, peak_px[part], start_px[part], sign[part], rms[part], beam, window, correlation)
-        for part in (slice(i, i + _CHUNK) for i in range(0, max(len(rms), 1), _CHUNK))
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    return BeamFit(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(BeamFit)))
-
-
-def _fit(
-    noise: Flattened,
-    peak_px: Int,
-    start_px: Float,
-    sign: Float,
-    rms: Float,
-    beam: PixelBeam,
-    window: Int,
-    correlation: Float,
-) -> BeamFit:
-    values, weight, masked = _stamps(noise, peak_px, sign, window)
-    grid = window @ beam.to_sigma.T
-    with np.errstate(all="ignore"):
-        # A hopeless island may overflow on its way out: it is flagged, the others are not touched.
-        amplitude, offset, converged = _iterate(values, weight, grid, (start_px - peak_px) @ beam.to_sigma.T)
-        design, residual = _linearise(values, weight, grid, amplitude, offset)
-        covariance, freedom = _covariance(design, weight, correlation)
-        scale = rms / amplitude
-        covariance_px = beam.to_pixel @ (covariance[:, 1:, 1:] * (scale**2)[:, None, None]) @ beam.to_pixel.T
-        chi2 = (residual**2).sum(axis=-1) / rms**2 / np.where(freedom > _SMALLEST_FREEDOM, freedom, np.nan)
-        amplitude_err = rms * np.sqrt(covariance[:, 0, 0])
-    shift = offset @ beam.to_pixel.T
-    good = converged & (amplitude > 0) & np.isfinite(amplitude_err) & np.isfinite(covariance_px).all(axis=(1, 2))
-    good &= (np.hypot(*offset.T) <= HALF_POWER) | (np.abs(shift).max(axis=-1) <= 1.0)
-    good &= weight.sum(axis=-1) >= _FEWEST_PIXELS
-    x, y = (peak_px + shift).T
-    return BeamFit(x, y, covariance_px, sign * amplitude, amplitude_err, chi2, good, masked)
-
-
-def _stamps(noise: Flattened, peak_px: Int, sign: Float, window: Int) -> tuple[Float, Float, Bool]:
-    """Return pixels and weights (n, m) of the windows, 0 where there is no pixel, and which have masked ones."""
-    index, usable, masked = pixel_index(noise, peak_px[:, None] + window)
-    return noise.flat.ravel()[index] * (sign[:, None] * usable), usable.astype(np.float64), masked
-
-
-def _iterate(values: Float, weight: Float, grid: Float, start: Float) -> tuple[Float, Float, Bool]:
-    """Return amplitudes (n,), offsets from the peak (n, 2) in sigma, and which converged."""
-    amplitude, offset = values.max(axis=-1, initial=0.0), start.copy()
-    converged = np.zeros(len(values), bool)
-    active = np.arange(len(values))
+    found = start.take(np.arange(len(start.amplitude)))
+    converged = np.zeros(len(stamps.values), bool)
+    active = np.arange(len(stamps.values))
+    damping = np.full(len(active), _FIRST_DAMPING)
+    best = _Linear.at(stamps, found, free=free)
     for _ in range(_MOST_ITERATIONS):
-        height, place = amplitude[active], offset[active]
-        design, residual = _linearise(values[active], weight[active], grid, height, place)
-        step = np.einsum("nij,nj->ni", _inverse(design @ design.mT), (design @ residual[..., None])[..., 0])
-        shift = np.clip(step[:, 1:] / height[:, None], -_LARGEST_STEP, _LARGEST_STEP)
-        amplitude[active] = height + step[:, 0]
-        offset[active] = place + shift
-        done = (np.abs(shift).max(axis=-1) < _TOLERANCE) & (np.abs(step[:, 0]) < _TOLERANCE * height)
-        converged[active[done]] = True
-        active = active[~done]
+        step = best.step(damping)
+        now = found.take(active)
+        trial = now.moved(step)
+        there = _Linear.at(stamps.take(active), trial, free=free)
+        better = trial.sensible() & (there.cost <= best.cost * (1 + 1e-12))
+        found.put(active[better], trial.take(np.flatnonzero(better)))
+        size = np.abs(step).max(axis=(1, 2))
+        small = size < np.maximum(_TOLERANCE * stamps.rms[active], _FLOOR * np.abs(now.amplitude).max(axis=-1))
+        small &= damping < 1.0  # a step that is held back says nothing
+        damping = np.where(better, np.maximum(damping / 10, _LEAST_DAMPING), damping * 10)
+        converged[active[small]] = True
+        going = ~small & (damping < _MOST_DAMPING) & np.isfinite(size)
+        active, damping = active[going], damping[going]
         if not active.size:
             break
-    return amplitude, offset, converged
+        best = _Linear.choose(better, there, best).take(np.flatnonzero(going))
+    return found, converged & found.sensible()
 
 
-def _linearise(values: Float, weight: Float, grid: Float, amplitude: Float, offset: Float) -> tuple[Float, Float]:
-    """Return the derivatives (n, 3, m) by amplitude and by (amplitude x offset), and the residuals (n, m)."""
-    u, v = grid[:, 0] - offset[:, :1], grid[:, 1] - offset[:, 1:]
-    beam = weight * np.exp(-0.5 * (u * u + v * v))
-    return np.stack([beam, beam * u, beam * v], axis=1), values - amplitude[:, None] * beam
+def linearise(stamps: Stamps, at: Gaussians, *, free: bool) -> tuple[Float, Float]:
+    """Return the derivatives (n, k, p, m) by the parameters (p = 3, or 6 with free axes), and the residuals (n, m)."""
+    u = stamps.grid[:, None, :, 0] - at.offset[..., :1]
+    v = stamps.grid[:, None, :, 1] - at.offset[..., 1:]
+    xx, xy, yy = (at.shape[..., i, None] for i in range(3))
+    if free:
+        along_x, along_y = xx * u + xy * v, xy * u + yy * v
+    else:
+        along_x, along_y = u, v
+    beam = stamps.weight[:, None] * np.exp(-0.5 * (u * along_x + v * along_y))
+    residual = stamps.values - (at.amplitude[..., None] * beam).sum(axis=1)
+    design = [beam, beam * along_x, beam * along_y]
+    if free:
+        design += [-0.5 * beam * u * u, -beam * u * v, -0.5 * beam * v * v]
+    return np.stack(design, axis=2), residual
 
 
-def _covariance(design: Float, weight: Float, correlation: Float) -> tuple[Float, Float]:
-    """Return the covariance (n, 3, 3) of the parameters for noise of rms 1, and what of its power is in residuals."""
-    inverse = _inverse(design @ design.mT)
-    # One small product per source: a single large one would wake the threads of BLAS, on cores that others use.
-    noise = design @ correlation @ design.mT
-    freedom = weight.sum(axis=-1) - np.einsum("nij,nji->n", inverse, noise)
-    return inverse @ noise @ inverse, freedom
+@dataclass(slots=True)
+class _Linear:
+    """The linear model of n fits: `normal` (n, q, q), `gradient` (n, q) and `cost` (n,); q = k p."""
+
+    normal: Float
+    gradient: Float
+    cost: Float
+    n_gaussians: int
+
+    @classmethod
+    def at(cls, stamps: Stamps, at: Gaussians, *, free: bool) -> _Linear:
+        design, residual = linearise(stamps, at, free=free)
+        flat = design.reshape(len(design), -1, design.shape[-1])
+        gradient = (flat @ residual[..., None])[..., 0]
+        return cls(flat @ flat.mT, gradient, (residual**2).sum(axis=-1), design.shape[1])
+
+    @classmethod
+    def choose(cls, first: Bool, one: _Linear, other: _Linear) -> _Linear:
+        return cls(
+            np.where(first[:, None, None], one.normal, other.normal),
+            np.where(first[:, None], one.gradient, other.gradient),
+            np.where(first, one.cost, other.cost),
+            one.n_gaussians,
+        )
+
+    def take(self, rows: Index) -> _Linear:
+        return _Linear(self.normal[rows], self.gradient[rows], self.cost[rows], self.n_gaussians)
+
+    def step(self, damping: Float) -> Float:
+        """Return the step (n, k, p)."""
+        inverse = inverse_of(self.normal, damping)
+        step = np.einsum("nij,nj->ni", inverse, self.gradient)
+        return np.asarray(step.reshape(len(damping), self.n_gaussians, -1))
 
 
-def _inverse(matrix: Float) -> Float:
-    """Return inverses of symmetric (n, 3, 3); of a singular one infinite or NaN, where LAPACK would stop them all."""
-    (a, b, c), (_, d, e), (_, _, f) = np.moveaxis(matrix, 0, -1)
-    adjugate = np.stack(
-        [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b], axis=-1
-    )
-    determinant = a * adjugate[:, 0] + b * adjugate[:, 1] + c * adjugate[:, 2]
-    return np.asarray((adjugate / determinant[:, None])[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3))
+def inverse_of(normal: Float, damping: Float | float = 0.0) -> Float:
+    """Return inverses of symmetric positive (n, q, q), their diagonals raised by a factor of 1 + damping.
+
+    Gauss-Jordan, column by column for all at once: of a singular matrix the inverse is huge, infinite or NaN, where
+    LAPACK would stop them all; and for small ones it is faster.
+    """
+    work = normal.copy()
+    size = work.shape[-1]
+    diagonal = np.arange(size)
+    raised = np.asarray(damping)[..., None] + 1.0 + _RIDGE
+    work[:, diagonal, diagonal] *= raised
+    for j in range(size):
+        pivot = 1.0 / work[:, j, j]
+        row = work[:, j] * pivot[:, None]
+        column = work[:, :, j].copy()
+        column[:, j] = 0.0
+        row[:, j] = pivot
+        work[:, :, j] = 0.0
+        work[:, j] = 0.0
+        work -= column[:, :, None] * row[:, None, :]
+        work[:, j] = row
+    return work

@@ -1,4 +1,4 @@
-"""Background and noise of an image, on a mesh."""
+"""An image without its background, and its noise."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import sep
 
 from trapline.common.region import inside
 from trapline.schemas.columns import Array
 from trapline.schemas.image import Image
+from trapline.source_extractor.mesh import noise_mesh
 
 Pixels = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
+
+_RANGE_STRIDE = 4  # the noise changes over a cell of the mesh: every fourth pixel shows its extremes
+_FEWEST_SAMPLES = 12  # along a side of a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,10 @@ class Flattened:
     unusable: Bool | None
 
 
-def flatten(pixels: Array, mask: Array | None, mesh_px: int) -> Flattened:
-    """Return the image without its background, with its noise (clipped mode and rms per mesh cell, splines between).
+def flatten(
+    pixels: Array, mask: Array | None, mesh_px: int, smooth_px: float = 0.0, given_rms: Array | None = None
+) -> Flattened:
+    """Return the image without its background, with its noise (clipped mode and rms of cells, linear between).
 
     Parameters
     ----------
@@ -39,31 +44,44 @@ def flatten(pixels: Array, mask: Array | None, mesh_px: int) -> Flattened:
         Non-zero where a pixel must not be used, same shape.
     mesh_px
         Side of a mesh cell.
+    smooth_px
+        Sigma of the beam, where that makes the noise: pixels nearer than 1.2 times this say the same. 0 where each
+        pixel has noise of its own.
+    given_rms
+        The noise, same shape, if it is known: then only the background is taken from the mesh.
 
     Raises
     ------
     ValueError
-        When the pixels are not an image, or the mask is not of its shape.
+        When the pixels are not an image, or the mask or the noise are not of its shape.
     """
     if pixels.ndim != 2 or 0 in pixels.shape:
         raise ValueError(f"the pixels have the shape {pixels.shape}: an image (ny, nx) is wanted")
-    if mask is not None and mask.shape != pixels.shape:
-        raise ValueError(f"the mask has the shape {mask.shape}, the pixels have {pixels.shape}")
-    with np.errstate(over="ignore"):
-        flat = np.array(pixels, dtype=np.float32, order="C")
-    unusable = _unusable(flat, mask)
-    if unusable is not None:
-        flat[unusable] = 0.0
-    background = sep.Background(flat, mask=unusable, bw=mesh_px, bh=mesh_px)
-    background.subfrom(flat)
-    return _guarded(flat, background.rms(dtype=np.float32), unusable)
+    for name, other in (("mask", mask), ("noise map", given_rms)):
+        if other is not None and other.shape != pixels.shape:
+            raise ValueError(f"the {name} has the shape {other.shape}, the pixels have {pixels.shape}")
+    shape = (pixels.shape[0], pixels.shape[1])
+    stride = max(1, min(int(1.2 * smooth_px), mesh_px // _FEWEST_SAMPLES))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mesh = noise_mesh(_sample(pixels, mask, stride), shape, mesh_px, stride)
+        if mesh is None:
+            return Flattened(np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32), np.ones(shape, bool))
+        flat, rms = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        mesh.spread(flat, rms, pixels)
+        if given_rms is not None:
+            rms[:] = given_rms
+        # A sum is the fastest look at every pixel: it is finite in nearly every image.
+        finite = bool(np.isfinite(flat.sum()))
+    if finite and mask is None and given_rms is None and mesh.rms.min() > 0:
+        return Flattened(flat, rms, None)
+    return _guarded(flat, rms, mask)
 
 
 def noise_range(noise: Flattened, image: Image) -> tuple[float | None, float | None]:
     """Return the smallest and largest noise in the region of the image; None where nothing can be measured."""
     ny, nx = noise.rms.shape
-    margin = image.margin_px
-    rows, columns = slice(margin, max(ny - margin, margin)), slice(margin, max(nx - margin, margin))
+    margin, step = image.margin_px, _RANGE_STRIDE if min(ny, nx) > 100 * _RANGE_STRIDE else 1
+    rows, columns = slice(margin, max(ny - margin, margin), step), slice(margin, max(nx - margin, margin), step)
     rms = noise.rms[rows, columns]
     if image.radius_deg is not None:
         y, x = np.ogrid[rows, columns]
@@ -73,25 +91,21 @@ def noise_range(noise: Flattened, image: Image) -> tuple[float | None, float | N
     return (float(rms.min()), float(rms.max())) if rms.size else (None, None)
 
 
-def _unusable(flat: Pixels, mask: Array | None) -> Bool | None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        # A sum is the fastest look at every pixel: it is finite in nearly every image.
-        finite = bool(np.isfinite(flat.sum()))
-    if finite and mask is None:
-        return None
-    unusable = ~np.isfinite(flat)
+def _sample(pixels: Array, mask: Array | None, stride: int) -> Pixels:
+    """Return every `stride`-th pixel, NaN where it is unusable."""
+    sample = np.array(pixels[::stride, ::stride], np.float32)
+    bad = ~np.isfinite(sample)
     if mask is not None:
-        unusable |= mask != 0
-    return unusable if unusable.any() else None
+        bad |= mask[::stride, ::stride] != 0
+    sample[bad] = np.nan
+    return sample
 
 
-def _guarded(flat: Pixels, rms: Pixels, unusable: Bool | None) -> Flattened:
-    """Make what has no noise unusable: masked pixels, constant areas, and where a sum of squares overflowed."""
-    if unusable is None and rms.min() > 0 and np.isfinite(rms.max()):
-        return Flattened(flat, rms, None)
+def _guarded(flat: Pixels, rms: Pixels, mask: Array | None) -> Flattened:
+    """Make unusable what is masked, what is no number, and what has no noise: constant areas."""
     nothing = ~(np.isfinite(rms) & (rms > 0) & np.isfinite(flat))
-    if unusable is not None:
-        nothing |= unusable
+    if mask is not None:
+        nothing |= mask != 0
     flat[nothing] = 0.0
     rms[nothing] = np.inf
-    return Flattened(flat, rms, nothing)
+    return Flattened(flat, rms, nothing if nothing.any() else None)

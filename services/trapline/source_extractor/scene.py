@@ -42,7 +42,9 @@ class Scene:
         return ~complete
 
 
-def prepare(pixels: Array, image: Image, settings: ExtractorConfig, mask: Array | None = None) -> Scene:
+def prepare(
+    pixels: Array, image: Image, settings: ExtractorConfig, mask: Array | None = None, rms: Array | None = None
+) -> Scene:
     """Return the scene of an image.
 
     Parameters
@@ -55,6 +57,8 @@ def prepare(pixels: Array, image: Image, settings: ExtractorConfig, mask: Array 
         Mesh and aperture.
     mask
         Non-zero where a pixel must not be used, (ny, nx).
+    rms
+        The noise, (ny, nx), if it is known; else it is measured.
 
     Raises
     ------
@@ -68,10 +72,11 @@ def prepare(pixels: Array, image: Image, settings: ExtractorConfig, mask: Array 
     wcs = parse_wcs(image.wcs)
     axes = reference_axes(wcs, image.shape)
     if image.beam is None or _through_filter(image):
-        noise = flatten(pixels, mask, settings.mesh_optical_px)
+        noise = flatten(pixels, mask, settings.mesh_optical_px, given_rms=rms)
         return Scene(image, wcs, axes, noise, None, np.full(2, settings.aperture_radius_px))
     beam = pixel_beam(image.beam, axes)
-    return Scene(image, wcs, axes, flatten(pixels, mask, settings.mesh_radio_px), beam, beam.half_power_px)
+    noise = flatten(pixels, mask, settings.mesh_radio_px, beam.smallest_sigma_px, rms)
+    return Scene(image, wcs, axes, noise, beam, beam.half_power_px)
 
 
 def _through_filter(image: Image) -> bool:

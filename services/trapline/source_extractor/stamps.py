@@ -36,3 +36,14 @@ def pixel_index(noise: Flattened, place: Int) -> tuple[Int, Bool, Bool]:
         masked = (usable & unusable).any(axis=-1)
         usable &= ~unusable
     return index, usable, masked
+
+
+def first_of_its_kind(index: Int) -> Bool:
+    """Return which pixels (n, m) were not met before in their row: windows of neighbours overlap."""
+    order = np.argsort(index, axis=-1, kind="stable")
+    ranked = np.take_along_axis(index, order, axis=-1)
+    first = np.ones(index.shape, bool)
+    first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    result = np.empty(index.shape, bool)
+    np.put_along_axis(result, order, first, axis=-1)
+    return result

@@ -67,19 +67,22 @@ def measure_watched(scene: Scene, watched: Watched, blind_px: Float, settings: E
     # Also where the margin is: whether a position counts as covered is decided at the centre of its HEALPix cell.
     x, y = on_array(scene.image, watched.ra_deg, watched.dec_deg)
     at_px = np.stack([x, y], axis=-1)
-    if scene.beam is None:
-        fluxes = _apertures(scene, at_px, settings.aperture_radius_px)
-        columns["flux_int"], columns["flux_int_err"] = fluxes.amplitude, fluxes.amplitude_err
-    else:
-        fluxes = measure_forced(scene.noise, scene.beam, at_px, blind_px)
-        for name in ("flux_peak", "flux_int"):
-            columns[name], columns[f"{name}_err"] = fluxes.amplitude, fluxes.amplitude_err
+    fluxes = fluxes_at(scene, at_px, blind_px, settings)
+    for name in ("flux_int",) if scene.beam is None else ("flux_peak", "flux_int"):
+        columns[name], columns[f"{name}_err"] = fluxes.amplitude, fluxes.amplitude_err
     with np.errstate(invalid="ignore", over="ignore"):
         columns["snr"] = (fluxes.amplitude / fluxes.rms).astype(np.float32)
     near_edge = np.isfinite(x) & scene.near_edge(x, y)
     columns["flags"] = fluxes.flags | np.where(near_edge, Flag.NEAR_EDGE, 0).astype(np.uint32)
     columns["x"], columns["y"] = x, y
     return columns | _identity(scene.image, watched)
+
+
+def fluxes_at(scene: Scene, at_px: Float, blind_px: Float, settings: ExtractorConfig) -> ForcedFluxes:
+    """Return fluxes at pixels (n, 2): of the beam, blind neighbours (k, 2) fitted along, or of apertures."""
+    if scene.beam is None:
+        return _apertures(scene, at_px, settings.aperture_radius_px)
+    return measure_forced(scene.noise, scene.beam, at_px, blind_px)
 
 
 def not_measured(image: Image, watched: Watched) -> dict[str, Array]:

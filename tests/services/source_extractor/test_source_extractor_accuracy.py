@@ -17,6 +17,7 @@ from extractor_skies import (
     round_beam,
     smooth_noise,
 )
+from trapline.schemas.columns import Flag
 from trapline.schemas.image import Beam
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import Measurement, measure
@@ -41,6 +42,7 @@ def pulls(field: Field, found: Measurement) -> dict[str, Float]:
         "east": (ra - true_ra) * np.cos(np.radians(true_dec)) / columns["ra_err_deg"][row],
         "north": (dec - true_dec) / columns["dec_err_deg"][row],
         "chi2": columns["chi2_reduced"][row],
+        "extended": (columns["flags"][row] & Flag.EXTENDED).astype(float),
     }
 
 
@@ -49,16 +51,19 @@ def pulls(field: Field, found: Measurement) -> dict[str, Float]:
     [(round_beam(5.0), 0.0), (ELONGATED, -40.0), (round_beam(2.2), 0.0)],
     ids=["round", "elongated on a rotated grid", "barely sampled"],
 )
-def test_pulls_of_isolated_sources_are_standard_normal(beam: Beam, rotation_deg: float) -> None:
+@pytest.mark.parametrize("force_beam", [True, False], ids=["axes of the beam", "axes of their own"])
+def test_pulls_of_isolated_sources_are_standard_normal(beam: Beam, rotation_deg: float, force_beam: bool) -> None:
     image = make_image((1024, 832), beam, CROTA2=rotation_deg, margin_px=10)
     fields = [grid_field(seed, image, spacing_px=64.0, snr=(8, 500)) for seed in range(20)]
-    parts = [pulls(field, measure(field.pixels, image, AT_FIVE_SIGMA)) for field in fields]
+    settings = ExtractorConfig(detection_threshold=5.0, force_beam=force_beam)
+    parts = [pulls(field, measure(field.pixels, image, settings)) for field in fields]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     assert whole["east"].size > 4000
     for name in ("flux_peak", "flux_int", "east", "north"):
         assert whole[name].mean() == pytest.approx(0.0, abs=0.05), name
         assert whole[name].std() == pytest.approx(1.0, abs=0.1), name
     assert np.nanmean(whole["chi2"]) == pytest.approx(1.0, abs=0.15)
+    assert not whole["extended"].any(), "point sources are no wider than the beam"
 
 
 def test_flux_does_not_depend_on_where_in_a_pixel_a_source_is() -> None:
