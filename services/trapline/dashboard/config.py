@@ -12,6 +12,7 @@ from trapline.common.config import Seconds, ServiceSection
 class DashboardConfig(ServiceSection):
     """Where the pages are served, to whom, and what may be done there."""
 
+    writes: ClassVar[tuple[str, ...]] = ("triage",)
     stage: ClassVar[int] = 6
     essential: ClassVar[bool] = False
 
