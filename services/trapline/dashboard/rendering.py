@@ -106,7 +106,7 @@ def right_ascension(degrees: float, digits: int = 2) -> str:
     total = round(degrees / 15 * 3600 * scale) % (86400 * scale)
     hours, rest = divmod(total, 3600 * scale)
     minutes, parts = divmod(rest, 60 * scale)
-    return f"{hours:02d}:{minutes:02d}:{parts / scale:0{3 + digits}.{digits}f}"
+    return f"{hours:02d}:{minutes:02d}:{parts / scale:0{2 + bool(digits) + digits}.{digits}f}"
 
 
 def declination(degrees: float, digits: int = 1) -> str:
@@ -115,7 +115,7 @@ def declination(degrees: float, digits: int = 1) -> str:
     whole, rest = divmod(round(abs(degrees) * 3600 * scale), 3600 * scale)
     minutes, parts = divmod(rest, 60 * scale)
     sign = "-" if degrees < 0 else "+"
-    return f"{sign}{whole:02d}:{minutes:02d}:{parts / scale:0{3 + digits}.{digits}f}"
+    return f"{sign}{whole:02d}:{minutes:02d}:{parts / scale:0{2 + bool(digits) + digits}.{digits}f}"
 
 
 def sparkline(values: Sequence[float], width: int = 120, height: int = 26) -> str:

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from trapline.common.postgres.errors import DatabaseError
-from trapline.dashboard import health_page
+from trapline.dashboard import health_page, transients_page
 from trapline.dashboard.access import COOKIE, LOGIN, Access, session_of
 from trapline.dashboard.rendering import HERE
 from trapline.dashboard.site import Site, site_of
@@ -31,6 +31,7 @@ def routes() -> list[BaseRoute]:
     """Return all addresses that are served."""
     return [
         *health_page.ROUTES,
+        *transients_page.ROUTES,
         Route("/events", events),
         Route("/livez", lambda _: PlainTextResponse("alive\n")),
         Route(LOGIN, login, methods=["GET", "POST"]),

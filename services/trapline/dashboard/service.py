@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trapline.dashboard.site import Site
 
 ADDRESS_FILE = "dashboard.address"
-DEPTH = {"status": 120, "images": 400, "sources": 400, "transients": 1000, "triage": 2000, "dead_letters": 200}
+DEPTH = {"status": 120, "images": 2000, "sources": 2000, "transients": 1000, "triage": 2000, "dead_letters": 200}
 """records of each partition that are kept in memory, by channel"""
 _TRIES = 20
 
@@ -89,6 +89,7 @@ async def run(context: Context) -> None:
 @contextlib.asynccontextmanager
 async def _site(context: Context, settings: DashboardConfig) -> AsyncIterator[Site]:
     from trapline.dashboard.hub import Hub
+    from trapline.dashboard.records import Records
     from trapline.dashboard.rendering import Pages
     from trapline.dashboard.site import Site
     from trapline.dashboard.window import ChannelWindow
@@ -98,13 +99,15 @@ async def _site(context: Context, settings: DashboardConfig) -> AsyncIterator[Si
         if dsn := context.config.database.dsn:
             opened = open_database(dsn, context.config.database, program=f"trapline {context.name}", read_only=True)
             database = await stack.enter_async_context(opened)
+        window = ChannelWindow(context.connection, DEPTH)
         yield Site(
             context,
             settings,
             expected_of(context.config),
-            ChannelWindow(context.connection, DEPTH),
+            window,
             Hub(settings.tick_s),
             Pages(),
+            Records(context.connection, window),
             database,
         )
 

@@ -20,6 +20,7 @@ from trapline.common.runtime.context import Context
 from trapline.dashboard.config import DashboardConfig
 from trapline.dashboard.core import Expected, Health, health_of
 from trapline.dashboard.hub import Hub
+from trapline.dashboard.records import Records
 from trapline.dashboard.rendering import Pages
 from trapline.dashboard.window import ChannelWindow
 from trapline.schemas.status import Status
@@ -41,6 +42,7 @@ class Site:
     window: ChannelWindow
     hub: Hub
     pages: Pages
+    records: Records
     database: Database | None = None
     relay_error: str = ""
     _refreshed_us: int = field(default=0)

@@ -228,7 +228,7 @@ async def test_every_verdict_of_a_person_is_a_row(con: Connection) -> None:
     for i, message in enumerate(said):
         await store_batch(con, READER, [record("triage", i, message)])
     rows = await con.fetch("SELECT verdict, note, person FROM triage ORDER BY t")
-    assert [tuple(row) for row in rows] == [
+    assert list(map(tuple, rows)) == [
         ("reject", "", ""),
         ("accept", "seen\N{REPLACEMENT CHARACTER} again", "Vera"),
     ]
