@@ -72,6 +72,11 @@ def _reason(event: Transients) -> Row:
     }
 
 
+def time_of(t_us: int | None) -> datetime | None:
+    """Return an aware time of us since 1970-01-01 UTC."""
+    return None if t_us is None else _EPOCH + timedelta(microseconds=t_us)
+
+
 def said(entries: Iterable[Entry]) -> dict[UUID, Triage]:
     """Return the last verdict on each event that the channel still has."""
     last: dict[UUID, Triage] = {}

@@ -44,10 +44,8 @@ class Pages:
 
     def render(self, name: str, /, *, fragment: bool = False, **values: Any) -> str:
         """Return a page, or with `fragment` only its block ``live``."""
-        template = self._environment.get_template(name)
-        if not fragment:
-            return template.render(values)
-        return "".join(template.blocks["live"](template.new_context(values)))
+        layout = "fragment.html" if fragment else "base.html"
+        return self._environment.get_template(name).render(values, layout=layout)
 
 
 def count(number: float | None) -> str:

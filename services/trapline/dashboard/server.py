@@ -18,13 +18,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from trapline.common.postgres.errors import DatabaseError
-from trapline.dashboard import health_page, transients_page
+from trapline.dashboard import health_page, images_page, log_page, objects_page, sky_page, transients_page
 from trapline.dashboard.access import COOKIE, LOGIN, Access, session_of
 from trapline.dashboard.rendering import HERE
 from trapline.dashboard.site import Site, site_of
 
 _GRACE_S = 1
 _WAIT_S = 1.0
+_FAST_S = 0.05
 
 
 def routes() -> list[BaseRoute]:
@@ -32,6 +33,10 @@ def routes() -> list[BaseRoute]:
     return [
         *health_page.ROUTES,
         *transients_page.ROUTES,
+        *objects_page.ROUTES,
+        *images_page.ROUTES,
+        *sky_page.ROUTES,
+        *log_page.ROUTES,
         Route("/events", events),
         Route("/livez", lambda _: PlainTextResponse("alive\n")),
         Route(LOGIN, login, methods=["GET", "POST"]),
@@ -44,7 +49,12 @@ def application(site: Site) -> Starlette:
     app = Starlette(
         routes=routes(),
         middleware=[Middleware(Access, settings=site.settings)],
-        exception_handlers={DatabaseError: _no_store, HTTPException: _wrong, ValueError: _bad_value},
+        exception_handlers={
+            DatabaseError: _no_store,
+            HTTPException: _wrong,
+            ValueError: _bad_value,
+            Exception: _failed,
+        },
     )
     app.state.site = site
     return app
@@ -56,6 +66,7 @@ async def serve(site: Site, listening: socket.socket) -> None:
         application(site),
         lifespan="off",
         log_config=None,
+        log_level="critical",  # what fails is in our own log
         access_log=False,
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=30,
@@ -73,6 +84,12 @@ async def serve(site: Site, listening: socket.socket) -> None:
 
 async def follow(site: Site) -> None:
     """While a page is open, read what the mesh says and tell the pages; else do nothing at all."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_follow_headers(site), name="follow headers")
+        tasks.create_task(site.sky.follow(site.context.connection, site.hub), name="follow the sky")
+
+
+async def _follow_headers(site: Site) -> None:
     while True:
         await site.hub.somebody()
         news = await site.refresh(_WAIT_S)
@@ -94,11 +111,15 @@ class _Server(uvicorn.Server):
 async def events(request: Request) -> Response:
     """Stream ticks: one line of versions whenever a channel that the page is about has news."""
     topics = frozenset(filter(None, request.query_params.get("topics", "status").split(",")))
-    hub = site_of(request).hub
+    site = site_of(request)
+    hub = site.hub
+    every = request.query_params.get("every") or "0"
+    # A map pulls only what changed: it may do so more often than a page that is made anew.
+    every_s = _FAST_S if every == "fast" else max(site.settings.tick_s, float(every))
 
     async def lines() -> AsyncIterator[str]:
         yield "retry: 2000\n\n"
-        async for versions in hub.ticks(topics):
+        async for versions in hub.ticks(topics, every_s):
             yield f"data: {json.dumps(versions)}\n\n"
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -139,6 +160,16 @@ async def _wrong(request: Request, error: Exception) -> Response:
 
 async def _bad_value(request: Request, error: Exception) -> Response:
     return await _explained(request, 400, "This cannot be asked", str(error))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Log a fault of ours; the service lives."""
+    site = site_of(request)
+    site.context.counters["pages_failed"] += 1
+    site.context.log.error("page failed", path=request.url.path, exc_info=error)
+    return await _explained(
+        request, 500, "This page failed", f"{type(error).__name__}: the log of the dashboard has it"
+    )
 
 
 async def _explained(request: Request, status: int, title: str, text: str) -> Response:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trapline.dashboard.site import Site
 
 ADDRESS_FILE = "dashboard.address"
-DEPTH = {"status": 120, "images": 2000, "sources": 2000, "transients": 1000, "triage": 2000, "dead_letters": 200}
+DEPTH = {"status": 120, "images": 600, "sources": 600, "transients": 1000, "triage": 2000, "dead_letters": 200}
 """records of each partition that are kept in memory, by channel"""
 _TRIES = 20
 

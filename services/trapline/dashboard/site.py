@@ -22,6 +22,7 @@ from trapline.dashboard.core import Expected, Health, health_of
 from trapline.dashboard.hub import Hub
 from trapline.dashboard.records import Records
 from trapline.dashboard.rendering import Pages
+from trapline.dashboard.sky_feed import SkyFeed
 from trapline.dashboard.window import ChannelWindow
 from trapline.schemas.status import Status
 
@@ -44,6 +45,7 @@ class Site:
     pages: Pages
     records: Records
     database: Database | None = None
+    sky: SkyFeed = field(default_factory=SkyFeed)
     relay_error: str = ""
     _refreshed_us: int = field(default=0)
 

@@ -21,7 +21,7 @@ from trapline.dashboard.access import person_of
 from trapline.dashboard.events import Row, joined, live_rows, said, why
 from trapline.dashboard.questions import filters_of
 from trapline.dashboard.site import Site, site_of
-from trapline.dashboard.tables import Column, table_response
+from trapline.dashboard.tables import Column, plain, table_response
 from trapline.dashboard.window import Entry
 from trapline.schemas.message import Message
 from trapline.schemas.transients import Transients
@@ -100,7 +100,7 @@ async def show_one(request: Request) -> Response:
     points = await site.records.recent(row["place"])
     curve = {name: points[name].tolist() for name in ("t_us", "flux_int", "flux_int_err", "kind") if name in points}
     row["pictured"] = site.records.has_stamp(_entries(site).get(row["key"]), row["image"].bytes)
-    return await site.render(request, "transient.html", row=row, curve=curve, why=why(row))
+    return await site.render(request, "transient.html", row=row, curve=plain(curve), why=why(row))
 
 
 async def cutout(request: Request) -> Response:

@@ -21,7 +21,7 @@
 
   const draw = (bands, table) => (u, index) => {
     const band = bands[index - 1], row = table.rows[index - 1], y = table.ys[index - 1];
-    const [low, high] = [Math.max(0, uPlot.valToIdx?.(u.scales.x.min) ?? lower(table.x, u.scales.x.min)), upper(table.x, u.scales.x.max)];
+    const [low, high] = [Math.max(0, lower(table.x, u.scales.x.min)), upper(table.x, u.scales.x.max)];
     const { ctx } = u;
     const dot = devicePixelRatio * (high - low > 4000 ? 1.1 : high - low > 400 ? 2 : 3.2);
     const bars = new Path2D(), full = new Path2D(), rings = new Path2D();
@@ -50,6 +50,13 @@
     ctx.restore();
     return null;
   };
+  // UTC, as fine as the steps are, with the date where it begins.
+  const utc = (t, step, first) => {
+    const iso = new Date(t * 1e3).toISOString(), midnight = t % 86400 === 0;
+    if (step >= 86400) return iso.slice(0, 10);
+    const clock = iso.slice(11, step < 1 ? 23 : step < 60 ? 19 : 16);
+    return first || midnight ? `${clock}\n${iso.slice(0, 10)}` : clock;
+  };
   const lower = (x, value) => { let a = 0, b = x.length; while (a < b) { const m = (a + b) >> 1; if (x[m] < value) a = m + 1; else b = m; } return Math.max(0, a - 1); };
   const upper = (x, value) => { let a = 0, b = x.length; while (a < b) { const m = (a + b) >> 1; if (x[m] <= value) a = m + 1; else b = m; } return Math.min(x.length, a + 1); };
 
@@ -64,8 +71,8 @@
       plot = new uPlot({
         width: element.clientWidth || 600, height: options.height ?? Math.max(220, Math.min(420, innerHeight * 0.45)),
         tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), "UTC"),
-        scales: { y: { range: (u, min, max) => spread(bands, table, u, min, max) } },
-        axes: [axis, { ...axis, size: 64, label: bands[0]?.unit, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map((v) => (v == null ? "" : +v.toPrecision(5))) }],
+        scales: { x: { range: (u, min, max) => { const pad = (max - min) * 0.015 || 1; return options.exact ? [min, max] : [min - pad, max + pad]; } }, y: { range: (u, min, max) => spread(bands, table, u, min, max) } },
+        axes: [{ ...axis, space: 90, values: (u, splits, i, space, step) => splits.map((t, k) => utc(t, step, k === 0)) }, { ...axis, size: 64, label: bands[0]?.unit, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map((v) => (v == null ? "" : +v.toPrecision(5))) }],
         series: [
           { label: "UTC", value: (u, v) => (v == null ? "–" : new Date(v * 1e3).toISOString().replace("T", " ").slice(0, 21)) },
           ...bands.map((band, i) => ({
@@ -89,7 +96,8 @@
     return { zoom, whole, set: (next) => { bands = next; build(); }, plot: () => plot };
   };
   const spread = (bands, table, u, min, max) => {
-    const low = lower(table.x, u.scales.x.min), high = upper(table.x, u.scales.x.max);
+    const all = u.scales.x.min == null;
+    const low = all ? 0 : lower(table.x, u.scales.x.min), high = all ? table.x.length : upper(table.x, u.scales.x.max);
     let a = Infinity, b = -Infinity;
     bands.forEach((band, n) => {
       if (u.series[n + 1]?.show === false) return;

@@ -18,35 +18,40 @@
     const selected = area.querySelector("tr[aria-selected=true]")?.dataset.id;
     const focused = area.contains(document.activeElement) ? document.activeElement : null;
     const path = focused?.id ? `#${focused.id}` : focused?.getAttribute("href") ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]` : "";
+    const open = [...area.querySelectorAll("details")].map((one) => one.open);
     const scrolled = [...area.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
     area.innerHTML = html;
     area.querySelectorAll(".scroll").forEach((one, i) => { one.scrollLeft = scrolled[i] ?? 0; });
+    area.querySelectorAll("details").forEach((one, i) => { one.open = open[i] ?? one.open; });
     if (selected) area.querySelector(`tr[data-id="${CSS.escape(selected)}"]`)?.setAttribute("aria-selected", "true");
     if (path) area.querySelector(path)?.focus({ preventScroll: true });
     document.dispatchEvent(new Event("swapped"));
   };
 
+  // Whoever writes in a live part is not interrupted.
+  const busy = () => paused || (area.contains(document.activeElement) && document.activeElement.matches("input, select, textarea"));
+
   const pull = async () => {
-    if (pulling || paused) { again = true; return; }
+    if (pulling || busy()) { again = true; return; }
     pulling = true;
     try {
       const answer = await fetch(location.href, { headers: { "X-Fragment": "1" } });
       if (answer.status === 401) { location.reload(); return; }
       const html = await answer.text();
-      if (paused) again = true; else swap(html);
+      if (busy()) again = true; else swap(html);
       say("live", "live");
     } catch {
       say("lost", "dashboard does not answer");
     } finally {
       pulling = false;
-      if (again && !paused) { again = false; pull(); }
+      if (again && !busy()) { again = false; pull(); }
     }
   };
 
   const open = () => {
     if (events || document.hidden) return;
     let first = true;
-    events = new EventSource(`/events?topics=${encodeURIComponent(topics)}`);
+    events = new EventSource(`/events?topics=${encodeURIComponent(topics)}&every=${area.dataset.every ?? ""}`);
     events.onopen = () => say("live", "live");
     events.onmessage = (event) => {
       document.dispatchEvent(new CustomEvent("tick", { detail: JSON.parse(event.data) }));
@@ -61,7 +66,7 @@
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) close(); else { open(); pull(); }
   });
-  // Whoever writes or reads something in a live part is not interrupted.
+  area.addEventListener("focusout", () => setTimeout(() => { if (again && !busy()) { again = false; pull(); } }));
   window.live = {
     pull,
     pause() { paused = true; },
