@@ -14,6 +14,8 @@ from trapline.schemas.images import Images
 from trapline.schemas.lightcurves import POINTS, STATES, Lightcurves
 from trapline.schemas.message import Message, decode, encode
 from trapline.schemas.transients import Transients
+from trapline.schemas.triage import SCHEMA as TRIAGE
+from trapline.schemas.triage import Triage
 
 START_US = 1_700_000_000_123_457
 STEP_US = 1_000_000
@@ -157,3 +159,17 @@ def travelled(message: Message[Any]) -> Message[Any]:
 
 def _random(rng: np.random.Generator, dtype: str, n: int) -> Array:
     return rng.normal(10, 3, n).astype(dtype)
+
+
+def verdict(number: int = 0, said: str = "reject", **changes: Any) -> Message[Triage]:
+    """Return what a person says of the event of an example object."""
+    fields: dict[str, Any] = {
+        "schema": TRIAGE,
+        "id": ids.fact_id(number, "verdict", number),
+        "dataset": "default",
+        "event_id": ids.fact_id(0, "event of a verdict"),
+        "object_id": ids.fact_id(0, "object of a verdict"),
+        "verdict": said,
+        "t_us": 1_767_225_600_000_000 + number,
+    }
+    return Message(Triage(**{**fields, **changes}))

@@ -17,6 +17,8 @@ from trapline.schemas.sources import SCHEMA as SOURCES
 from trapline.schemas.status import DEAD_LETTERS_SCHEMA, STATUS_SCHEMA, DeadLetter, Reading, Status
 from trapline.schemas.transients import RECENT, Transients
 from trapline.schemas.transients import SCHEMA as TRANSIENTS
+from trapline.schemas.triage import SCHEMA as TRIAGE
+from trapline.schemas.triage import Triage
 from trapline.schemas.watchlist import POSITIONS, REMEASURE_SCHEMA, WATCHLIST_SCHEMA, Remeasure, Watchlist
 
 _T_US = 1_767_225_600_000_000  # 2026-01-01T00:00:00 UTC
@@ -80,7 +82,7 @@ def example_table(table: Table, rows: int = 2) -> dict[str, Array]:
 def example_messages() -> list[Message[Header]]:
     """Return one message of each built-in schema."""
     place = Place("images", "0", 0, 41)
-    return [*_images(), *_measured(place), *_asked(place), *_reported(place)]
+    return [*_images(), *_measured(place), *_judged(), *_asked(place), *_reported(place)]
 
 
 def _images() -> list[Message[Header]]:
@@ -141,6 +143,21 @@ def _measured(place: Place) -> list[Message[Header]]:
         Message(lightcurves, {**points, **example_table(STATES), **example_table(PENDING)}),
         Message(event, example_table(RECENT)),
     ]
+
+
+def _judged() -> list[Message[Header]]:
+    said = Triage(
+        schema=TRIAGE,
+        id=example_id(17),
+        producer="dashboard/0",
+        event_id=example_id(9),
+        object_id=example_id(16),
+        verdict="reject",
+        note="a satellite",
+        person="observer",
+        t_us=_T_US + 60_000_000,
+    )
+    return [Message(said)]
 
 
 def _asked(place: Place) -> list[Message[Header]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trapline.schemas import images, lightcurves, sources, status, transients, watchlist
+from trapline.schemas import images, lightcurves, sources, status, transients, triage, watchlist
 from trapline.schemas.columns import Arrays, Plane, SchemaError, Table
 from trapline.schemas.header import Header
 
@@ -47,6 +47,7 @@ BUILT_IN = (
         channel="lightcurves",
     ),
     Schema(transients.SCHEMA, transients.Transients, (transients.RECENT,), (transients.CUTOUT,), "transients"),
+    Schema(triage.SCHEMA, triage.Triage, channel="triage"),
     Schema(watchlist.WATCHLIST_SCHEMA, watchlist.Watchlist, (watchlist.POSITIONS,), channel="watchlist"),
     Schema(watchlist.REMEASURE_SCHEMA, watchlist.Remeasure, (watchlist.POSITIONS,), channel="remeasure"),
     Schema(status.STATUS_SCHEMA, status.Status, channel="status"),

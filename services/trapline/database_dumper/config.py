@@ -12,7 +12,7 @@ from trapline.common.config import Seconds, ServiceSection
 class DumperConfig(ServiceSection):
     """How often the store is written: larger batches cost less, smaller ones are seen sooner."""
 
-    reads: ClassVar[tuple[str, ...]] = ("images", "lightcurves", "transients")
+    reads: ClassVar[tuple[str, ...]] = ("images", "lightcurves", "transients", "triage")
     stage: ClassVar[int] = 5
 
     flush_s: Seconds = Field(

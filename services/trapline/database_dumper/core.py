@@ -10,12 +10,14 @@ from trapline.database_dumper.binary_copy import Field, encode_rows
 from trapline.database_dumper.event_rows import event_row
 from trapline.database_dumper.image_rows import image_row
 from trapline.database_dumper.lightcurve_rows import Block, block_of, object_fields, point_fields, state_fields
+from trapline.database_dumper.triage_rows import triage_row
 from trapline.database_dumper.values import as_text, as_uuid, dataset_id
 from trapline.schemas.header import Header, Place
 from trapline.schemas.images import Images
 from trapline.schemas.lightcurves import Fork, Lightcurves
 from trapline.schemas.message import Message
 from trapline.schemas.transients import Transients
+from trapline.schemas.triage import Triage
 
 Row = tuple[Any, ...]
 
@@ -31,6 +33,7 @@ class RecordRows:
     event: Row | None = None
     forks: Sequence[Fork] = ()
     retired: Sequence[bytes] = ()
+    verdict: Row | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Tables:
     parents: list[Row]
     retired: list[Row]
     events: list[Row]
+    verdicts: list[Row]
 
 
 def rows_of(place: Place, message: Message[Header]) -> RecordRows:
@@ -81,6 +85,8 @@ def rows_of(place: Place, message: Message[Header]) -> RecordRows:
         return RecordRows(place, header.dataset, block=block, forks=header.forks, retired=header.retired)
     if isinstance(header, Transients):
         return RecordRows(place, header.dataset, event=event_row(header))
+    if isinstance(header, Triage):
+        return RecordRows(place, header.dataset, verdict=triage_row(header))
     return RecordRows(place, header.dataset)
 
 
@@ -88,7 +94,7 @@ def tables_of(records: Sequence[RecordRows]) -> Tables:
     """Return the rows of records in their order: of an object or a state that occurs often, the last one."""
     blocks = [r.block for r in records if r.block is not None]
     with_points = [b for b in blocks if len(b.points["kind"])]
-    named = {r.dataset for r in records if r.image or r.block or r.event}
+    named = {r.dataset for r in records if r.image or r.block or r.event or r.verdict}
     forks = [fork for r in records for fork in r.forks]
     return Tables(
         datasets=[(as_uuid(dataset_id(name)), as_text(name)) for name in sorted(named)],
@@ -99,4 +105,5 @@ def tables_of(records: Sequence[RecordRows]) -> Tables:
         parents=[(as_uuid(child), as_uuid(fork.parent)) for fork in forks for child in fork.children],
         retired=[(as_uuid(i),) for r in records for i in r.retired],
         events=[r.event for r in records if r.event],
+        verdicts=[r.verdict for r in records if r.verdict],
     )

@@ -75,7 +75,7 @@ async def run(context: Context) -> None:
         await Sink(
             context,
             store,
-            reads=("lightcurves", "transients"),
+            reads=("lightcurves", "transients", "triage"),
             reads_headers=("images",),
             flush_s=settings.flush_s,
             flush_records=settings.flush_records,

@@ -8,7 +8,7 @@ import asyncpg
 
 from trapline.common.postgres.connection import Connection
 from trapline.common.relay.requests import Cursor
-from trapline.database_dumper import event_rows, image_rows
+from trapline.database_dumper import event_rows, image_rows, triage_rows
 from trapline.database_dumper.binary_copy import HEADER, TRAILER
 from trapline.database_dumper.core import Copied, RecordRows, Row, Tables, tables_of
 from trapline.database_dumper.values import as_uuid, position_id
@@ -81,6 +81,7 @@ async def _write(con: Connection, tables: Tables) -> None:
     await con.executemany("UPDATE object SET retired = true WHERE _id = $1", tables.retired)
     renewed = ", ".join(f"{name} = excluded.{name}" for name in event_rows.RENEWED)
     await _insert(con, "transient", event_rows.COLUMNS, tables.events, f"UPDATE SET {renewed}")
+    await _insert(con, "triage", triage_rows.COLUMNS, tables.verdicts, "NOTHING")
 
 
 async def _insert(con: Connection, table: str, columns: Sequence[str], rows: Sequence[Row], do: str) -> None:

@@ -11,7 +11,7 @@ from trapline.common.postgres.cluster import Cluster
 from trapline.common.postgres.errors import DatabaseError, DatabaseUnavailableError
 from trapline.common.testing.postgres import empty_database, run_sql
 
-TABLES = {"dataset", "image", "object", "object_state", "point", "transient", "reader_position"}
+TABLES = {"dataset", "image", "object", "object_state", "point", "transient", "triage", "reader_position"}
 
 
 @pytest.fixture

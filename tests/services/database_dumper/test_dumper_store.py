@@ -27,7 +27,7 @@ from trapline.schemas.image import Band
 from trapline.schemas.lightcurves import Fork
 from trapline.schemas.message import Message
 
-TABLES = ("dataset", "image", "object", "object_state", "point", "transient", "reader_position")
+TABLES = ("dataset", "image", "object", "object_state", "point", "transient", "triage", "reader_position")
 READER = "database_dumper"
 
 
@@ -107,7 +107,7 @@ async def test_a_batch_twice_changes_nothing(any_con: Connection) -> None:
     assert await store_batch(any_con, READER, records[:7]) == 0
     assert await contents(any_con) == once
     assert {t: len(rows) for t, rows in once.items()} == {
-        "dataset": 1, "image": 12, "object": 30, "object_state": 30, "point": 30 + 11 * 15, "transient": 2,
+        "dataset": 1, "image": 12, "object": 30, "object_state": 30, "point": 30 + 11 * 15, "transient": 2, "triage": 0,
         "reader_position": 3,
     }  # fmt: skip
 
@@ -221,6 +221,17 @@ async def asleep(database: Database) -> None:
     async with database.connection() as con:
         while not await con.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
             pass
+
+
+async def test_every_verdict_of_a_person_is_a_row(con: Connection) -> None:
+    said = [mesh.verdict(0), mesh.verdict(1, "accept", note="seen\0 again", person="Vera"), mesh.verdict(1, "accept")]
+    for i, message in enumerate(said):
+        await store_batch(con, READER, [record("triage", i, message)])
+    rows = await con.fetch("SELECT verdict, note, person FROM triage ORDER BY t")
+    assert list(map(tuple, rows)) == [
+        ("reject", "", ""),
+        ("accept", "seen\N{REPLACEMENT CHARACTER} again", "Vera"),
+    ]
 
 
 async def test_an_event_is_one_row_with_the_reason_of_its_newest_record(con: Connection) -> None:

@@ -43,6 +43,7 @@ async def _up(path: Path | None, overrides: Tables, *, finite: bool) -> None:
     console = Console(stderr=False)
     async with open_session(path, overrides, console) as session:
         _greet(session)
+        greeting = asyncio.create_task(_show_dashboard(session), name="say where the dashboard is")
         stop = asyncio.Event()
         on_signals(session.mesh, stop, session.board)
         done = asyncio.create_task(session.finish_input() if finite else asyncio.Event().wait())
@@ -51,9 +52,22 @@ async def _up(path: Path | None, overrides: Tables, *, finite: bool) -> None:
         if done.done():
             done.result()
         done.cancel()
+        greeting.cancel()
         await session.drain()
         stored = await session.stored()
     _say_stored(console, stored, session)
+
+
+async def _show_dashboard(session: Session) -> None:
+    """Say where the dashboard is, once it listens: it removes its address when it ends."""
+    children = session.mesh.of("dashboard")
+    path = session.config.data_directory / "dashboard.address"
+    while any(child.state not in ("failed", "done") for child in children):
+        # One of a mesh that was killed may have stayed.
+        if path.exists() and path.stat().st_mtime > session.began:
+            session.board.say(f"dashboard at {path.read_text().strip()}", "bold")
+            return
+        await asyncio.sleep(0.2)
 
 
 def _greet(session: Session) -> None:
@@ -89,7 +103,9 @@ def _simulated(frames: int | None) -> Tables:
     told: dict[str, Any] = {"replicas": 1, "first_port": first}
     if frames is not None:
         told["frames"] = frames
-    return {"simulator": told, "image_ingest": {"streams": streams, "reconnect_min_s": 0.1}}
+    # A simulated sky may be judged by anyone on this machine.
+    judged = {"allow_triage": True}
+    return {"simulator": told, "dashboard": judged, "image_ingest": {"streams": streams, "reconnect_min_s": 0.1}}
 
 
 def _free_ports(count: int, first: int) -> int:
@@ -125,6 +141,7 @@ def process(
     overrides: dict[str, dict[str, Any]] = {
         "relay": {"port": 0},
         "simulator": {"replicas": 0},
+        "dashboard": {"replicas": 0},
         "associator": {"max_hold_s": None, "idle_after_s": None},
         "image_ingest": {"paths": [_absolute(path) for path in paths], "streams": []},
     }

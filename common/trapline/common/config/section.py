@@ -23,6 +23,9 @@ class ServiceSection(Section):
     writes: ClassVar[tuple[str, ...]] = ()
     """channels that it appends to, besides `status` and `dead_letters`"""
 
+    essential: ClassVar[bool] = True
+    """whether a mesh is broken without it: a run that shall end waits for it, and gives up when it cannot run"""
+
     stage: ClassVar[int] = 9
     """place in the flow of data, 0 at the telescope: who is upstream is stopped first"""
 

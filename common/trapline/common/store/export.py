@@ -50,6 +50,11 @@ EXPORTS: Mapping[str, Export] = MappingProxyType(
             "transient",
             "t, _id",
         ),
+        "triage": _export(
+            "_id=verdict_id transient object t verdict note person",
+            "triage",
+            "t, _id",
+        ),
         "images": _export(
             "_id=image t exposure_s instrument band freq_hz bandwidth_hz filter stokes unit noise nx ny centre_ra_deg "
             "centre_dec_deg radius_deg beam_major_deg beam_minor_deg beam_pa_deg role rejected reasons flags origin",

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trapline.common.channel import Gap, Record
+from trapline.common.reports import work_done
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.status import Status
 from trapline.schemas.transients import Transients
@@ -79,7 +80,7 @@ class StatusBoard:
         if before and before.pid == report.pid and report.t_us > before.t_us:
             dt = (report.t_us - before.t_us) / 1e6
             busy = (report.busy_s - before.busy_s) / dt
-            self._rates[name] = ((_work(report) - _work(before)) / dt, busy, _work(report))
+            self._rates[name] = ((work_done(report) - work_done(before)) / dt, busy, work_done(report))
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -97,21 +98,12 @@ class StatusBoard:
         if report is None or process not in ("up", "done"):
             return [f"{name:20}", "starting" if process == "up" else process, "", "", "", "", ""]
         state = "done" if process == "done" else report.state
-        rate, busy, total = self._rates.get(name, (0.0, 0.0, _work(report)))
+        rate, busy, total = self._rates.get(name, (0.0, 0.0, work_done(report)))
         to_do = str(self._backlog[service]) if service in self._backlog else ""
         note = report.last_error or ""
         if not self._live and to_do:
             to_do = f"{to_do} to do"
         return [f"{name:20}", state, f"{total:.0f}", f"{rate:.1f}/s", f"{100 * busy:.0f}%", to_do, note]
-
-
-def _work(report: Status) -> float:
-    """Return how much a service has done, in its own records."""
-    counters = report.counters
-    for name in ("handled", "steps", "records_stored", "images_received", "images_sent"):
-        if name in counters:
-            return counters[name]
-    return sum(value for name, value in counters.items() if name.startswith("published_"))
 
 
 def describe_event(event: Transients) -> str:

@@ -142,7 +142,8 @@ class Mesh:
         raise MeshError(f"the relay cannot run: {self._relay.last_words()}")
 
     def _raise_failed(self) -> None:
-        for child in self.children():
+        needed = [n for n, section in self._services.items() if section.essential]
+        for child in (self._relay, *(child for name in needed for child in self._children[name])):
             if child.state == "failed" or child.failures >= _HOPELESS:
                 raise MeshError(f"{child.name} cannot run: {child.last_words()}")
 

@@ -35,6 +35,7 @@ class Session:
         self.config = config
         self.database = database
         self.board = board
+        self.began = time.time()
         self._began = time.monotonic()
 
     async def finish_input(self) -> None:

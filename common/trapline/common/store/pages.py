@@ -1,0 +1,207 @@
+"""Pages of long lists: filtered, newest first, each page from where the last one ended.
+
+Ids begin with the observation time, so their order is that of time: a page costs the same however far back it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from trapline.common.postgres.connection import Connection
+
+Row = dict[str, Any]
+
+
+class Cone(msgspec.Struct, frozen=True):
+    """A circle on the sky, ICRS degrees."""
+
+    ra_deg: float
+    dec_deg: float
+    radius_deg: float
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list is narrowed to; None and empty leave it as it is. Each list takes those that it knows."""
+
+    dataset: str | None = None
+    cone: Cone | None = None
+    band: str | None = None
+    kind: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    v_min: float | None = None
+    eta_min: float | None = None
+    n_min: float | None = None
+    flux_min: float | None = None
+    flux_max: float | None = None
+    significance_min: float | None = None
+    alert_type: str | None = None
+    role: str | None = None
+    verdict: str | None = None
+    rejected: bool | None = None
+    object: UUID | None = None
+
+
+class _List(msgspec.Struct, frozen=True):
+    """A list: what is selected, by which key it is ordered, and the condition of each filter that it knows."""
+
+    query: str
+    key: str
+    dataset: str
+    filters: Mapping[str, str]
+
+
+_CONE = "q3c_radial_query({0}ra_deg, {0}dec_deg, $%d, $%d, $%d)"
+_RANGES = {
+    "band": "s.band = $%d",
+    "v_min": "s.v >= $%d AND s.v <> 'NaN'",
+    "eta_min": "s.eta >= $%d AND s.eta <> 'NaN'",
+    "n_min": "s.n >= $%d",
+    "flux_min": "s.flux_mean_weighted >= $%d",
+    "flux_max": "s.flux_mean_weighted <= $%d",
+}
+
+LISTS: Mapping[str, _List] = MappingProxyType(
+    {
+        "objects": _List(
+            "SELECT s._id AS key, o._id AS object, o.ra_deg, o.dec_deg, o.pos_err_ew_deg, o.pos_err_ns_deg, "
+            "o.first_seen, o.last_seen, o.kind, o.retired, o.parent, o.name, s.band, s.unit, s.n, s.n_blind, "
+            "s.flux_mean, s.flux_mean_weighted, s.flux_std, s.flux_min, s.flux_max, s.v, s.eta "
+            "FROM object_state AS s JOIN object AS o ON o._id = s.object",
+            "s._id",
+            "o.dataset",
+            {
+                **_RANGES,
+                "kind": "o.kind = $%d::text::smallint",
+                "since": "o.last_seen >= $%d",
+                "until": "o.first_seen < $%d",
+                "cone": _CONE.format("o."),
+                "object": "o._id = $%d",
+            },
+        ),
+        "transients": _List(
+            "SELECT e._id AS key, e._id AS transient, e.object, e.image, e.t, e.kind, e.alert_type, e.role, e.ra_deg, "
+            "e.dec_deg, e.pos_err_ew_deg, e.pos_err_ns_deg, e.band, e.flux_peak, e.flux_peak_err, e.unit, "
+            "e.significance, e.reason, said.verdict, said.note, said.person FROM transient AS e LEFT JOIN LATERAL "
+            "(SELECT verdict, note, person FROM triage WHERE transient = e._id ORDER BY t DESC LIMIT 1) AS said "
+            "ON true",
+            "e._id",
+            "e.dataset",
+            {
+                "kind": "e.kind = $%d",
+                "alert_type": "e.alert_type = $%d",
+                "role": "e.role = $%d",
+                "band": "e.band = $%d",
+                "significance_min": "e.significance >= $%d",
+                "since": "e.t >= $%d",
+                "until": "e.t < $%d",
+                "verdict": "coalesce(said.verdict, 'undecided') = $%d",
+                "cone": "q3c_dist(e.ra_deg, e.dec_deg, $%d, $%d) <= $%d",
+                "object": "e.object = $%d",
+            },
+        ),
+        "images": _List(
+            "SELECT i._id AS key, i._id AS image, i.t, i.exposure_s, i.instrument, i.band, i.freq_hz, i.bandwidth_hz, "
+            "i.filter, i.stokes, i.unit, i.noise, i.nx, i.ny, i.centre_ra_deg, i.centre_dec_deg, i.radius_deg, "
+            "i.beam_major_deg, i.beam_minor_deg, i.beam_pa_deg, i.role, i.rejected, i.reasons, i.flags, i.origin "
+            "FROM image AS i",
+            "i._id",
+            "i.dataset",
+            {
+                "band": "i.band = $%d",
+                "role": "i.role = $%d",
+                "rejected": "i.rejected = $%d",
+                "since": "i.t >= $%d",
+                "until": "i.t < $%d",
+                "cone": _CONE.format("i.centre_"),
+            },
+        ),
+    }
+)
+
+
+async def page(
+    con: Connection,
+    what: str,
+    filters: Filters,
+    *,
+    limit: int = 100,
+    before: UUID | None = None,
+    after: UUID | None = None,
+) -> list[Row]:
+    """Return rows of a list, newest first.
+
+    Parameters
+    ----------
+    con
+        To read from.
+    what
+        A key of `LISTS`.
+    filters
+        What the list is narrowed to.
+    limit
+        The most rows.
+    before
+        Only rows older than the one with this ``key``: the next page.
+    after
+        Only rows newer than the one with this ``key``, the oldest of them: the page before.
+
+    Raises
+    ------
+    ValueError
+        When a filter is not one of this list, or its numbers are none.
+    """
+    listed = LISTS[what]
+    arguments: list[Any] = []
+    conditions = list(_conditions(listed, filters, arguments))
+    for key, sign in ((before, "<"), (after, ">")):
+        if key is not None:
+            arguments.append(key)
+            conditions.append(f"{listed.key} {sign} ${len(arguments)}")
+    arguments.append(limit)
+    where = " AND ".join(conditions) or "true"
+    order = f"{listed.key} {'ASC' if after is not None else 'DESC'}"
+    query = f"{listed.query} WHERE {where} ORDER BY {order} LIMIT ${len(arguments)}"
+    rows = [dict(row) for row in await con.fetch(query, *arguments)]
+    return rows[::-1] if after is not None else rows
+
+
+async def one(con: Connection, what: str, key: UUID) -> Row | None:
+    """Return the row of a list with this key; None when there is none."""
+    listed = LISTS[what]
+    row = await con.fetchrow(f"{listed.query} WHERE {listed.key} = $1", key)
+    return None if row is None else dict(row)
+
+
+def _conditions(listed: _List, filters: Filters, arguments: list[Any]) -> Iterator[str]:
+    """Yield SQL conditions, and put what they refer to behind the arguments."""
+    if filters.dataset is not None:
+        arguments.append(filters.dataset)
+        yield f"{listed.dataset} = (SELECT _id FROM dataset WHERE name = ${len(arguments)})"  # noqa: S608
+    for name in Filters.__struct_fields__:
+        value = getattr(filters, name)
+        if value in (None, "") or name == "dataset":
+            continue
+        if name not in listed.filters:
+            raise ValueError(f"this list has no filter {name!r}; it has {', '.join(listed.filters)}")
+        values = _cone_values(value) if isinstance(value, Cone) else (value,)
+        first = len(arguments) + 1
+        arguments.extend(values)
+        yield listed.filters[name] % tuple(range(first, first + len(values)))
+
+
+def _cone_values(cone: Cone) -> tuple[float, float, float]:
+    if not (math.isfinite(cone.ra_deg) and -90 <= cone.dec_deg <= 90):
+        raise ValueError(
+            f"({cone.ra_deg:g}, {cone.dec_deg:g}) is no position: RA in degrees, DEC from -90 to 90 degrees"
+        )
+    if not 0 < cone.radius_deg <= 180:
+        raise ValueError(f"a radius of {cone.radius_deg:g} degrees: it must be above 0 and at most 180")
+    return cone.ra_deg % 360, cone.dec_deg, cone.radius_deg

@@ -1,0 +1,1 @@
+"""The operators' pages: is the mesh healthy, and what did it find."""

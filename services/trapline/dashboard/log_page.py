@@ -1,0 +1,131 @@
+"""What the services logged, and the records that they could not take."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from trapline.common.ids import text_id
+from trapline.dashboard.site import Site, site_of
+from trapline.dashboard.tables import csv_response, json_response
+from trapline.schemas.status import DeadLetter
+
+_TAIL_BYTES = 256 << 10
+_MOST_LINES = 300
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_KNOWN = ("timestamp", "level", "service", "replica", "event")
+
+
+async def show(request: Request) -> Response:
+    """Show the newest lines of all logs, and the newest dead letters."""
+    site = site_of(request)
+    await site.look()
+    lines, services = await asyncio.to_thread(_lines, site, request)
+    letters = _letters(site, request)
+    return await site.render(
+        request, "log.html", lines=lines, services=services, letters=letters, levels=_LEVELS, most=_MOST_LINES
+    )
+
+
+async def log_table(request: Request) -> Response:
+    """Return the same lines for programs."""
+    lines, _ = await asyncio.to_thread(_lines, site_of(request), request)
+    return json_response(lines) if request.path_params["form"] == "json" else csv_response("log", lines)
+
+
+async def letters_table(request: Request) -> Response:
+    """Return the dead letters for programs."""
+    site = site_of(request)
+    await site.look()
+    rows = _letters(site, request)
+    return json_response(rows) if request.path_params["form"] == "json" else csv_response("dead-letters", rows)
+
+
+def _lines(site: Site, request: Request) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the newest lines that pass the filters, newest first, and which processes have a log."""
+    query = request.query_params
+    files = sorted((site.context.config.data_directory / "log").glob("*.log"))
+    service, text = query.get("service", ""), query.get("text", "").lower()
+    least = _LEVELS.index(query["level"]) if query.get("level") in _LEVELS else 0
+    found = []
+    for path in files:
+        if service and path.stem != service:
+            continue
+        for line in _tail(path):
+            level = _LEVELS.index(line["level"]) if line["level"] in _LEVELS else 2
+            if level >= least and (not text or text in json.dumps(line, ensure_ascii=False).lower()):
+                found.append(line)
+    found.sort(key=lambda line: line["timestamp"], reverse=True)
+    return found[:_MOST_LINES], [path.stem for path in files]
+
+
+def _tail(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return
+    entry: dict[str, Any] | None = None
+    for text in lines[-2000:]:
+        found = _entry(text, path.stem)
+        if found is None and entry is not None:
+            # What is no JSON (a fault of the interpreter, say) belongs to the line before it.
+            entry["more"]["exception"] = f"{entry['more'].get('exception', '')}{text}\n"
+            entry["level"] = "error"
+        elif found is not None:
+            if entry is not None:
+                yield entry
+            entry = found
+    if entry is not None:
+        yield entry
+
+
+def _entry(text: str, process: str) -> dict[str, Any] | None:
+    try:
+        given = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(given, dict):
+        return None
+    more = {key: value for key, value in given.items() if key not in _KNOWN}
+    level, event = str(given.get("level", "info")), str(given.get("event", ""))
+    stamp = str(given.get("timestamp", ""))
+    return {"timestamp": stamp, "level": level, "process": process, "event": event, "more": more}
+
+
+def _letters(site: Site, request: Request) -> list[dict[str, Any]]:
+    service = request.query_params.get("service", "").rpartition("-")[0]
+    rows = []
+    for entry in site.window.of("dead_letters"):
+        letter = entry.header
+        if not isinstance(letter, DeadLetter) or (service and letter.service != service):
+            continue
+        rows.append(
+            {
+                "t_us": entry.t_us,
+                "service": letter.service,
+                "place": str(letter.place),
+                "channel": letter.place.channel,
+                "partition": letter.place.partition,
+                "seq": letter.place.seq,
+                "image": text_id(letter.image_id) if letter.image_id else None,
+                "attempts": letter.attempts,
+                "traceback": letter.traceback,
+            }
+        )
+    return sorted(rows, key=lambda row: -row["t_us"])
+
+
+ROUTES = [
+    Route("/log", show),
+    Route("/log.{form:form}", log_table),
+    Route("/dead-letters.{form:form}", letters_table),
+]

@@ -1,0 +1,184 @@
+"""Objects: the table, one object with its lightcurve, and the whole population in one diagram."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import numpy as np
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from trapline.common.store.lightcurve import lightcurve
+from trapline.common.store.objects import cone
+from trapline.common.store.pages import Filters, page
+from trapline.common.store.population import bands_of, population
+from trapline.dashboard.curves import curves_of
+from trapline.dashboard.events import Row, why
+from trapline.dashboard.questions import filters_of
+from trapline.dashboard.site import site_of
+from trapline.dashboard.tables import Column, json_response, table_response
+
+_SHOWN = ("n", "n_blind", "flux_mean_weighted", "flux_std", "flux_min", "flux_max", "v", "eta")
+COLUMNS = (
+    Column("object"), Column("ra_deg", "deg", True), Column("dec_deg", "deg", True),
+    Column("pos_err_ew_deg", "deg", True), Column("pos_err_ns_deg", "deg", True), Column("first_seen"),
+    Column("last_seen"), Column("kind", "", True), Column("retired"), Column("parent"), Column("name"), Column("band"),
+    Column("unit"), Column("n", "", True), Column("n_blind", "", True), Column("flux_mean", "", True),
+    Column("flux_mean_weighted", "", True), Column("flux_std", "", True), Column("flux_min", "", True),
+    Column("flux_max", "", True), Column("v", "", True), Column("eta", "", True),
+)  # fmt: skip
+_NEIGHBOURS_DEG = 1.0
+_MOST_NEIGHBOURS = 12
+
+
+async def show_list(request: Request) -> Response:
+    """Show a page of objects, a row per band."""
+    site, query = site_of(request), request.query_params
+    dataset = site.context.config.mesh.dataset
+    filters = filters_of(query, dataset)
+    before = UUID(query["before"]) if query.get("before") else None
+    after = UUID(query["after"]) if query.get("after") else None
+    async with site.store() as con:
+        rows = await page(con, "objects", filters, limit=site.settings.page_rows, before=before, after=after)
+        bands = await bands_of(con, dataset)
+    chosen = [name for name in query.getlist("column") if name in _SHOWN] or list(_SHOWN)
+    more = len(rows) >= site.settings.page_rows
+    return await site.render(request, "objects.html", rows=rows, more=more, bands=bands, shown=_SHOWN, chosen=chosen)
+
+
+async def download(request: Request) -> Response:
+    """Return all objects that pass the filters, a row per band."""
+    site = site_of(request)
+    filters = filters_of(request.query_params, site.context.config.mesh.dataset)
+    async with site.store():  # refused here, and not in the middle of a file
+        pass
+
+    async def rows() -> AsyncIterator[Row]:
+        before: UUID | None = None
+        while True:
+            async with site.store() as con:
+                found = await page(con, "objects", filters, limit=2000, before=before)
+            for row in found:
+                yield row
+            if len(found) < 2000:
+                return
+            before = found[-1]["key"]
+
+    return table_response(request.path_params["form"], "objects", COLUMNS, rows())
+
+
+async def show_one(request: Request) -> Response:
+    """Show one object: lightcurve, statistics per band, transients, neighbours, forks."""
+    site = site_of(request)
+    key = _id(request.path_params["id"])
+    dataset = site.context.config.mesh.dataset
+    async with site.store() as con:
+        states = await page(con, "objects", Filters(object=key), limit=100)
+        if not states:
+            raise HTTPException(404, f"no object {key} is stored")
+        events = await page(con, "transients", Filters(object=key), limit=50)
+        at = states[0]
+        near = await cone(con, at["ra_deg"], at["dec_deg"], _NEIGHBOURS_DEG, dataset)
+        children = (
+            await con.fetch("SELECT _id FROM object WHERE parent = $1 ORDER BY _id", key) if at["retired"] else []
+        )
+    for event in events:
+        event["reason"] = msgspec.json.decode(event["reason"])
+        event["why"] = why(event)
+    others = [o for o in near if o.object != key][:_MOST_NEIGHBOURS]
+    return await site.render(
+        request,
+        "object.html",
+        at=at,
+        states=sorted(states, key=lambda s: str(s["band"])),
+        events=events,
+        neighbours=others,
+        children=[row["_id"] for row in children],
+    )
+
+
+async def curve(request: Request) -> Response:
+    """Return the lightcurve of an object, column by column, band by band.
+
+    With `most` it has at most so many points per band: means of neighbouring points, and it says so. `since` and
+    `until` (s since 1970-01-01 UTC) narrow it, so that a zoom shows what is really there.
+    """
+    site, query = site_of(request), request.query_params
+    key = _id(request.path_params["id"])
+    try:
+        async with site.store() as con:
+            points = await lightcurve(con, key.bytes)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from None
+    most = int(query.get("most", 4000))
+    since, until = float(query.get("since", "-inf")), float(query.get("until", "inf"))
+    curves = await asyncio.to_thread(curves_of, points, most, since, until)
+    return json_response({"object": str(key), "bands": curves})
+
+
+async def points_table(request: Request) -> Response:
+    """Return all points of an object as JSON, CSV or VOTable."""
+    site = site_of(request)
+    key = _id(request.path_params["id"])
+    try:
+        async with site.store() as con:
+            points = await lightcurve(con, key.bytes)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from None
+    names = points[0].__struct_fields__
+    columns = [Column(name, "", isinstance(getattr(points[0], name), (int, float))) for name in names]
+
+    async def rows() -> AsyncIterator[Row]:
+        for point in points:
+            yield {name: getattr(point, name) for name in names}
+
+    return table_response(request.path_params["form"], f"lightcurve-{key}", columns, rows())
+
+
+async def diagram(request: Request) -> Response:
+    """Show eta against V of all objects."""
+    site = site_of(request)
+    async with site.store() as con:
+        bands = await bands_of(con, site.context.config.mesh.dataset)
+    return await site.render(request, "population.html", bands=bands)
+
+
+async def diagram_data(request: Request) -> Response:
+    """Return the population as float32 rows (v, eta, flux, n) and, behind them, the 16 bytes of each object's id."""
+    site = site_of(request)
+    band = request.query_params.get("band") or None
+    async with site.store() as con:
+        rows = await population(con, site.context.config.mesh.dataset, band)
+    return Response(await asyncio.to_thread(_packed, rows), media_type="application/octet-stream")
+
+
+def _packed(rows: Any) -> bytes:
+    numbers = np.empty((len(rows), 4), "<f4")
+    for i, name in enumerate(("v", "eta", "flux", "n")):
+        numbers[:, i] = rows[name]
+    ids: bytes = np.ascontiguousarray(rows["key"]).tobytes()
+    return numbers.tobytes() + ids
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise HTTPException(404, f"{text!r} is no id of an object") from None
+
+
+ROUTES = [
+    Route("/objects", show_list),
+    Route("/objects.{form:form}", download),
+    Route("/objects/population", diagram),
+    Route("/objects/population.bin", diagram_data),
+    Route("/objects/{id}", show_one),
+    Route("/objects/{id}/curve", curve),
+    Route("/objects/{id}/lightcurve.{form:form}", points_table),
+]

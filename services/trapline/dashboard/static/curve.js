@@ -1,0 +1,126 @@
+// Lightcurves: fluxes with error bars per band; blind points are full, forced ones are rings, limits point down.
+"use strict";
+(() => {
+  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const colours = () => ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"].map(css);
+  const MOST_BARS = 20000;
+
+  // One aligned table of all bands: uPlot wants one x axis; where a band has no point it has a null.
+  const aligned = (bands) => {
+    if (bands.length === 1) return { x: bands[0].t, ys: [bands[0].flux], rows: [bands[0].t.map((_, i) => i)] };
+    const x = [...new Set(bands.flatMap((band) => band.t))].sort((a, b) => a - b);
+    const at = new Map(x.map((t, i) => [t, i]));
+    const rows = bands.map(() => new Array(x.length).fill(null));
+    const ys = bands.map((band, b) => {
+      const y = new Array(x.length).fill(null);
+      band.t.forEach((t, i) => { const k = at.get(t); y[k] = band.flux[i]; rows[b][k] = i; });
+      return y;
+    });
+    return { x, ys, rows };
+  };
+
+  const draw = (bands, table) => (u, index) => {
+    const band = bands[index - 1], row = table.rows[index - 1], y = table.ys[index - 1];
+    const [low, high] = [Math.max(0, lower(table.x, u.scales.x.min)), upper(table.x, u.scales.x.max)];
+    const { ctx } = u;
+    const dot = devicePixelRatio * (high - low > 4000 ? 1.1 : high - low > 400 ? 2 : 3.2);
+    const bars = new Path2D(), full = new Path2D(), rings = new Path2D();
+    const withBars = high - low <= MOST_BARS;
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+    ctx.clip();
+    for (let i = low; i < high; i++) {
+      if (y[i] == null) continue;
+      const k = row[i], px = u.valToPos(table.x[i], "x", true), py = u.valToPos(y[i], "y", true), err = band.err[k];
+      if (withBars && err != null) {
+        bars.moveTo(px, u.valToPos(y[i] - err, "y", true));
+        bars.lineTo(px, u.valToPos(y[i] + err, "y", true));
+      }
+      const path = band.kind[k] === 0 ? full : rings;
+      path.moveTo(px + dot, py);
+      path.arc(px, py, dot, 0, 6.2832);
+    }
+    const colour = colours()[(index - 1) % 6];
+    ctx.strokeStyle = ctx.fillStyle = colour;
+    ctx.lineWidth = devicePixelRatio;
+    ctx.globalAlpha = 0.55; ctx.stroke(bars);
+    ctx.globalAlpha = 1; ctx.fill(full);
+    ctx.fillStyle = css("--card"); ctx.fill(rings); ctx.stroke(rings);
+    ctx.restore();
+    return null;
+  };
+  // UTC, as fine as the steps are, with the date where it begins.
+  const utc = (t, step, first) => {
+    const iso = new Date(t * 1e3).toISOString(), midnight = t % 86400 === 0;
+    if (step >= 86400) return iso.slice(0, 10);
+    const clock = iso.slice(11, step < 1 ? 23 : step < 60 ? 19 : 16);
+    return first || midnight ? `${clock}\n${iso.slice(0, 10)}` : clock;
+  };
+  const lower = (x, value) => { let a = 0, b = x.length; while (a < b) { const m = (a + b) >> 1; if (x[m] < value) a = m + 1; else b = m; } return Math.max(0, a - 1); };
+  const upper = (x, value) => { let a = 0, b = x.length; while (a < b) { const m = (a + b) >> 1; if (x[m] <= value) a = m + 1; else b = m; } return Math.min(x.length, a + 1); };
+
+  // Shows bands [{name, unit, t (s), flux, err, kind}] in an element, and gives back how to zoom.
+  window.curve = (element, bands, options = {}) => {
+    let plot = null;
+    const build = () => {
+      const range = plot ? { ...plot.scales.x } : null;
+      plot?.destroy();
+      const table = aligned(bands);
+      const axis = { stroke: css("--muted"), grid: { stroke: css("--line"), width: 1 }, ticks: { stroke: css("--line"), width: 1 }, font: "12px system-ui, sans-serif" };
+      plot = new uPlot({
+        width: element.clientWidth || 600, height: options.height ?? Math.max(220, Math.min(420, innerHeight * 0.45)),
+        tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), "UTC"),
+        scales: { x: { range: (u, min, max) => { const pad = (max - min) * 0.015 || 1; return options.exact ? [min, max] : [min - pad, max + pad]; } }, y: { range: (u, min, max) => spread(bands, table, u, min, max) } },
+        axes: [{ ...axis, space: 90, values: (u, splits, i, space, step) => splits.map((t, k) => utc(t, step, k === 0)) }, { ...axis, size: 64, label: bands[0]?.unit, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map((v) => (v == null ? "" : +v.toPrecision(5))) }],
+        series: [
+          { label: "UTC", value: (u, v) => (v == null ? "–" : new Date(v * 1e3).toISOString().replace("T", " ").slice(0, 21)) },
+          ...bands.map((band, i) => ({
+            label: band.name, stroke: colours()[i % 6], paths: () => null, points: { show: draw(bands, table) },
+            value: (u, v, s, k) => { const row = k == null ? null : table.rows[i][k]; return row == null ? "–" : `${(+band.flux[row]).toPrecision(4)} ± ${band.err[row] == null ? "–" : (+band.err[row]).toPrecision(2)} ${band.unit}${band.kind[row] ? " forced" : ""}`; },
+          })),
+        ],
+        cursor: { drag: { x: true, y: false }, points: { size: 9 } },
+        hooks: { setScale: [(u, key) => { if (key === "x") options.zoomed?.(u.scales.x.min, u.scales.x.max); }] },
+      }, [table.x, ...table.ys], element);
+      if (range && range.min != null && options.keep) plot.setScale("x", range);
+    };
+    const zoom = (factor) => {
+      const { min, max } = plot.scales.x, middle = (plot.cursor.idx != null && plot.cursor.left > 0) ? plot.posToVal(plot.cursor.left, "x") : (min + max) / 2;
+      plot.setScale("x", { min: middle - (middle - min) * factor, max: middle + (max - middle) * factor });
+    };
+    const whole = () => { const x = plot.data[0]; plot.setScale("x", { min: x[0], max: x[x.length - 1] || x[0] + 1 }); };
+    build();
+    new ResizeObserver(() => { if (plot && element.clientWidth !== plot.width) plot.setSize({ width: element.clientWidth, height: plot.height }); }).observe(element);
+    document.addEventListener("theme", build);
+    return { zoom, whole, set: (next) => { bands = next; build(); }, plot: () => plot };
+  };
+  const spread = (bands, table, u, min, max) => {
+    const all = u.scales.x.min == null;
+    const low = all ? 0 : lower(table.x, u.scales.x.min), high = all ? table.x.length : upper(table.x, u.scales.x.max);
+    let a = Infinity, b = -Infinity;
+    bands.forEach((band, n) => {
+      if (u.series[n + 1]?.show === false) return;
+      for (let i = low; i < high; i++) {
+        const y = table.ys[n][i];
+        if (y == null) continue;
+        const err = band.err[table.rows[n][i]] ?? 0;
+        if (y - err < a) a = y - err;
+        if (y + err > b) b = y + err;
+      }
+    });
+    if (!(b >= a)) return [0, 1];
+    const pad = (b - a) * 0.08 || Math.abs(b) * 0.1 || 1;
+    return [a - pad, b + pad];
+  };
+
+  const recent = document.getElementById("recent");
+  const show = () => {
+    const place = document.getElementById("recent"), data = document.getElementById("recent-data");
+    if (!place || !data) return;
+    const points = JSON.parse(data.textContent);
+    if (!points.t_us?.length) { place.textContent = "The event is in its journal no more: see the object's lightcurve."; return; }
+    window.curve(place, [{ name: "flux", unit: place.dataset.unit, t: points.t_us.map((t) => t / 1e6), flux: points.flux_int, err: points.flux_int_err, kind: points.kind }], { height: 280 });
+  };
+  if (recent) { show(); document.addEventListener("swapped", show); }
+})();
