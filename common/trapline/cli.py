@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from trapline.common.commands import bench, channels, database, doctor, inspect, journal, keys, mesh
+from trapline.common.commands import bench, channels, database, doctor, inspect, journal, keys, mesh, survey
 
 app = typer.Typer(
     help="A live stream of telescope images in, lightcurves and transient alerts out.",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 for module in (mesh, channels, journal, keys, database, inspect, doctor, bench):
     app.add_typer(module.app)
+app.add_typer(survey.group)
 
 
 def main() -> int:

@@ -56,7 +56,7 @@ class StatusBoard:
                 continue
             if isinstance(header, Status):
                 self._note(header)
-            elif isinstance(header, Transients):
+            elif isinstance(header, Transients) and header.role != "test":
                 self.say(describe_event(header), "bold magenta")
 
     def show(self, processes: Mapping[str, str], backlog: Mapping[str, int]) -> None:

@@ -1,0 +1,147 @@
+"""Commands of the simulated survey: gen-sources, run, follow."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from trapline.common.commands.options import EXPECTED, ConfigOption, JsonOption, fail
+from trapline.common.commands.options import run as run_coroutine
+from trapline.common.config import ConfigError
+from trapline.common.config.mesh import load_config
+from trapline.common.postgres.errors import DatabaseError
+from trapline.common.supervisor.environment import Tables
+from trapline.common.supervisor.mesh import MeshError
+from trapline.common.supervisor.session import Session, on_signals, open_session
+
+app = typer.Typer(
+    help="Size an alert pipeline: a survey that never happened, through the real mesh.", no_args_is_help=True
+)
+group = typer.Typer()
+group.add_typer(app, name="survey")
+
+DirectoryOption = Annotated[
+    Path, typer.Option("--directory", help="Where the survey has its data: journals, store, and visits.csv.")
+]
+_DIRECTORY = Path("trapline-survey")
+_LOOK_S = 0.5
+
+
+@app.command("gen-sources", epilog="Example: trapline survey gen-sources stars.fits --cone 30 -20 3")
+def gen_sources(
+    path: Annotated[Path, typer.Argument(help="Table to write: .fits, .ecsv or .csv.", show_default=False)],
+    cone: Annotated[
+        tuple[float, float, float], typer.Option(help="Centre (ICRS, degrees) and radius of the part of the sky.")
+    ] = (30.0, -20.0, 3.0),
+    config: ConfigOption = None,
+) -> None:
+    """Write the variable sources of a part of the sky, as the survey draws them, for [survey] catalogue."""
+    sky: Any = importlib.import_module("trapline.survey.sky")
+    try:
+        stars = sky.stars_in(load_config(config).service("survey"), *cone)
+        sky.save_stars(stars, path)
+    except ConfigError as error:
+        fail(error, 2)
+    except EXPECTED as error:
+        fail(error)
+    sys.stdout.write(f"wrote {len(stars)} sources to {path}\n")
+
+
+@app.command(epilog="Example: trapline survey run --config survey.toml --visits 60")
+def run(
+    config: ConfigOption = None,
+    visits: Annotated[int | None, typer.Option(min=1, help="How many visits, also those of an earlier run.")] = None,
+    directory: DirectoryOption = _DIRECTORY,
+    as_json: JsonOption = False,
+) -> None:
+    """Run visits through a mesh of its own; one that was stopped goes on where it was. Ctrl-C drains it."""
+    overrides: dict[str, dict[str, Any]] = {
+        "mesh": {"data_directory": str(directory.absolute())},
+        "relay": {"port": 0},
+        "survey": {"replicas": 1, **({"visits": visits} if visits else {})},
+        **{name: {"replicas": 0} for name in ("simulator", "image_ingest", "source_extractor")},
+        # Every answer comes: nothing is passed over because it is slow.
+        "associator": {"max_hold_s": None, "idle_after_s": None},
+        # A visit is a batch: there is nothing to wait for.
+        "database_dumper": {"flush_s": 0.02},
+    }
+    try:
+        summary = run_coroutine(_run(config, overrides, Console(stderr=as_json)))
+    except (MeshError, DatabaseError) as error:
+        fail(error)
+    if as_json:
+        sys.stdout.write(json.dumps(summary) + "\n")
+
+
+async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[str, Any]:
+    log: Any = importlib.import_module("trapline.survey.visitlog")
+    async with open_session(path, overrides, console) as session:
+        file = session.config.data_directory / "survey" / log.NAME
+        session.board.say(f"visits in {file}; `trapline survey follow` shows them as they come", "dim")
+        stop = asyncio.Event()
+        on_signals(session.mesh, stop, session.board)
+        tasks = [asyncio.create_task(_finish(session)), asyncio.create_task(stop.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+        for task in tasks:
+            task.cancel()
+        await session.mesh.stop_service("survey")
+        await session.drain()
+        stored = await session.stored()
+    report: Any = importlib.import_module("trapline.survey.report")
+    summary = {**report.summary(list(log.read_rows(file)) if file.exists() else []), "stored": stored}
+    for line in report.lines(summary):
+        console.print(line, soft_wrap=True, highlight=False)
+    return summary
+
+
+async def _finish(session: Session) -> None:
+    for child in session.mesh.of("survey"):
+        await child.finished()
+
+
+@app.command(epilog="Example: trapline survey follow --directory trapline-survey")
+def follow(
+    directory: DirectoryOption = _DIRECTORY,
+    once: Annotated[bool, typer.Option("--once", help="Show what there is, and end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a line per visit as it comes, with the seconds of each step; Ctrl-C ends."""
+    log: Any = importlib.import_module("trapline.survey.visitlog")
+    report: Any = importlib.import_module("trapline.survey.report")
+    file = directory / "survey" / log.NAME
+    try:
+        for number, row in enumerate(_rows(log, file, once=once)):
+            if as_json:
+                sys.stdout.write(json.dumps(asdict(row)) + "\n")
+            else:
+                sys.stdout.write(report.line(row, heading=number % 20 == 0))
+            sys.stdout.flush()
+    except EXPECTED as error:
+        fail(error)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _rows(log: Any, file: Path, *, once: bool) -> Iterator[Any]:
+    if once and not file.exists():
+        raise FileNotFoundError(f"there is no {file}: `trapline survey run` writes it")
+    shown = 0
+    while True:
+        rows = list(log.read_rows(file)) if file.exists() else []
+        yield from rows[shown:]
+        shown = len(rows)
+        if once:
+            return
+        time.sleep(_LOOK_S)

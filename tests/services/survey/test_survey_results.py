@@ -1,0 +1,144 @@
+"""What a survey keeps: history, score, and the log of its visits."""
+
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from trapline.common.sky import separation_deg
+from trapline.schemas.columns import Link, ids_to_array
+from trapline.schemas.lightcurves import POINTS
+from trapline.survey.history import History
+from trapline.survey.report import line, lines, summary
+from trapline.survey.score import Score
+from trapline.survey.visitlog import VisitLog, VisitLogError, VisitRow, read_rows
+
+
+def object_id(number):
+    return number.to_bytes(16, "big")
+
+
+def points(rows):
+    """Return rows of `lightcurves`: (object, ra, dec, flux, link, source) each."""
+    arrays = POINTS.empty(len(rows))
+    arrays["object_id"] = ids_to_array(object_id(r[0]) for r in rows)
+    arrays["object_ra_deg"], arrays["object_dec_deg"] = np.array([r[1:3] for r in rows], float).reshape(-1, 2).T
+    arrays["flux_int"] = np.array([r[3] for r in rows], float)
+    arrays["link"] = np.array([r[4] for r in rows], "u1")
+    arrays["source_id"] = ids_to_array(object_id(r[5]) for r in rows)
+    return arrays
+
+
+def test_history_is_what_a_list_of_points_per_object_would_be():
+    random = np.random.default_rng(3)
+    history, naive, where = History(), {}, {}
+    for t_us in range(0, 40_000, 1000):
+        rows = []
+        for _ in range(random.integers(0, 60)):
+            number = int(random.integers(0, 80))
+            where.setdefault(number, (float(random.uniform(359, 361)) % 360, float(random.uniform(88, 90))))
+            rows.append((number, *where[number], float(random.normal()), Link.ONE_TO_ONE, 0))
+            naive.setdefault(number, []).append((t_us, rows[-1][3]))
+        history.add(t_us, points(rows))
+    for centre in ((0.0, 89.0), (180.0, 89.9), (359.5, 88.2)):
+        near = history.near(*centre, 0.7)
+        expected = {n for n, (ra, dec) in where.items() if separation_deg(ra, dec, *centre) <= 0.7}
+        ids = {int.from_bytes(history.objects.rows["object_id"][n].tobytes(), "big"): n for n in near}
+        assert set(ids) == expected
+        found = history.of(near, 11_000)
+        for number, row in ids.items():
+            mine = sorted((p["t_us"], p["flux"]) for p in found[found["object"] == row])
+            assert mine == sorted(p for p in naive[number] if p[0] >= 11_000)
+            assert history.objects.rows["n"][row] == len(naive[number])
+
+
+def test_an_empty_history_knows_nothing():
+    history = History()
+    assert len(history.add(0, points([]))) == 0
+    assert len(history.of(history.near(1.0, 2.0, 3.0), 0)) == 0
+    assert history.number_of(object_id(1)) is None
+
+
+def test_joining_is_judged_by_what_founded_an_object():
+    history = History()
+    score = Score(history)
+    star, other, transient, noise = 1, 5, 2, -1
+
+    def visit(t_us, rows, truth):
+        arrays = points(rows)
+        sources = ids_to_array(object_id(row[5]) for row in rows)
+        return score.judge(sources, np.array(truth), arrays, history.add(t_us, arrays))
+
+    first = visit(0, [(1, 0, 0, 1, Link.NEW, 10), (2, 1, 0, 1, Link.NEW, 11)], [star, noise])
+    assert (first.detections, first.again, first.joined) == (2, 0, 0)
+    second = visit(
+        1,
+        [
+            (1, 0, 0, 1, Link.ONE_TO_ONE, 12),  # the star to its object
+            (2, 1, 0, 1, Link.ONE_TO_ONE, 13),  # noise to noise: belongs nowhere
+            (3, 2, 0, 1, Link.NEW, 14),  # the star again
+            (4, 3, 0, 1, Link.NEW, 15),
+        ],
+        [star, noise, star, transient],
+    )
+    assert (second.again, second.right, second.joined, second.duplicates) == (2, 1, 2, 1)
+    third = visit(2, [(1, 0, 0, 1, Link.ONE_TO_ONE, 16)], [other])
+    assert (third.again, third.right, third.joined) == (0, 0, 1)
+    assert (score.total.completeness, score.total.purity) == (0.5, pytest.approx(1 / 3))
+    for number in (1, 2, 4, 99):
+        score.events.add(object_id(number))
+    assert (score.transients_detected, score.announced()) == ({transient}, 1)
+
+
+def row(number=0, **values):
+    blank = {f.name: {"int": 0, "float": 0.5, "str": "r"}[f.type] for f in fields(VisitRow)}
+    return VisitRow(**{**blank, "visit": number, **values})
+
+
+def test_a_log_comes_back_and_a_cut_line_is_not_there_yet(tmp_path):
+    log = VisitLog(tmp_path / "survey")
+    written = [row(0, forced_s=math.inf), row(1, filter="g"), row(2)]
+    for one in written:
+        log.append(one)
+    assert VisitLog(tmp_path / "survey").rows == written
+    text = log.path.read_text()
+    log.path.write_text(text[:-5])
+    assert list(read_rows(log.path)) == written[:2]
+
+
+def test_a_kill_in_the_middle_of_a_line_costs_that_line_only(tmp_path):
+    log = VisitLog(tmp_path)
+    for number in range(3):
+        log.append(row(number))
+    log.path.write_text(log.path.read_text()[:-5])
+    again = VisitLog(tmp_path)
+    assert [r.visit for r in again.rows] == [0, 1]
+    again.append(row(2))
+    assert [r.visit for r in read_rows(log.path)] == [0, 1, 2]
+
+
+def test_a_line_that_is_none_is_named(tmp_path):
+    log = VisitLog(tmp_path)
+    log.append(row(0))
+    log.path.write_text(log.path.read_text() + "1,2,three\n")
+    with pytest.raises(VisitLogError, match="line 3"):
+        list(read_rows(log.path))
+
+
+def test_a_summary_compares_the_ends_and_leaves_the_warm_up_out():
+    rows = [row(0, store_s=9.0)] + [row(k, store_s=1.0 + (k > 50)) for k in range(1, 101)]
+    assert summary(rows)["growth"] == pytest.approx(2.0)
+    assert summary(rows)["seconds"]["store_s"] == pytest.approx(1.5, abs=0.5)
+    assert summary(rows[:30])["growth"] is None
+    assert summary([]) == {"visits": 0}
+    assert len(list(lines(summary([])))) == 1
+    lost = [replace(r, lost=1, store_s=math.nan) for r in rows[:3]]
+    assert summary(lost)["lost"] == 3
+    assert any("3 lost" in text for text in lines(summary(lost)))
+
+
+def test_a_line_of_the_table_names_what_went_wrong():
+    assert "LOST" in line(row(0, lost=1, late=1), heading=True)
+    assert line(row(0, late=1), heading=False).endswith("late\n")
+    assert len(line(row(0), heading=True).splitlines()) == 2
