@@ -10,7 +10,7 @@ from uuid import UUID
 
 import numpy as np
 
-from trapline.common.channel import RelayConnection, RelayRefusedError, RelayUnreachableError
+from trapline.common.channel import Channels, RelayRefusedError, RelayUnreachableError
 from trapline.common.channel.lookup import record_at
 from trapline.common.wcs import WcsError, parse_wcs
 from trapline.dashboard.picture import cut_out, png
@@ -56,7 +56,7 @@ class Records:
         Which records there are.
     """
 
-    def __init__(self, connection: RelayConnection, window: ChannelWindow) -> None:
+    def __init__(self, connection: Channels, window: ChannelWindow) -> None:
         self._connection = connection
         self._window = window
         self._recent: Kept[dict[str, Array]] = Kept(2000)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trapline.common.channel import ChannelReader, Record, RelayConnection, RelayRefusedError, RelayUnreachableError
+from trapline.common.channel import ChannelReader, Channels, Record, RelayRefusedError, RelayUnreachableError
 from trapline.dashboard.hub import Hub
 from trapline.schemas.columns import Kind, SchemaError
 from trapline.schemas.lightcurves import Lightcurves
@@ -36,7 +36,7 @@ class SkyFeed:
         self.version = 0
         self._batches: deque[Batch] = deque(maxlen=_KEPT)
 
-    async def follow(self, connection: RelayConnection, hub: Hub) -> None:
+    async def follow(self, connection: Channels, hub: Hub) -> None:
         """Read while a map is open, and tell the maps; for ever."""
         while True:
             await hub.somebody()

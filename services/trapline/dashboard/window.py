@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trapline.common.channel import ChannelReader, Gap, Record, RelayConnection
-from trapline.common.relay.requests import Cursor, Info
+from trapline.common.channel import ChannelReader, Channels, Gap, Record
+from trapline.common.relay.requests import Cursor
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.header import Header, Place
 
@@ -39,7 +39,7 @@ class ChannelWindow:
         How many records of each partition are kept, by channel.
     """
 
-    connection: RelayConnection
+    connection: Channels
     depth: Mapping[str, int]
     info: dict[str, Any] | None = None
     """the relay's last answer to `info`"""
@@ -60,7 +60,7 @@ class ChannelWindow:
             When the relay does not answer.
         """
         async with self._lock:
-            self.info = (await self.connection.request(Info())).values
+            self.info = await self.connection.info()
             self._aim(self.info)
             assert self._reader is not None
             news = self._take(await self._reader.read(wait_s))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trapline.common.channel import ChannelReader, RelayRefusedError, RelayUnreachableError
-from trapline.common.relay.requests import Info
 from trapline.common.runtime.context import Backoff, Context
 from trapline.survey.ledger import Ledger
 
@@ -53,7 +52,7 @@ class Follower:
         """Return when all that came of what was read here is known and committed."""
         while True:
             try:
-                info = (await self._context.connection.request(Info())).values
+                info = await self._context.connection.info()
             except (RelayUnreachableError, RelayRefusedError) as error:
                 self._context.trouble(error)
                 await asyncio.sleep(1.0)
