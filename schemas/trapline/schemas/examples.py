@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from trapline.schemas.columns import Array, Table, array_to_ids, ids_to_array
+from trapline.schemas.described import SCHEMA as SCHEMAS
+from trapline.schemas.described import Described
 from trapline.schemas.header import Header, Place
 from trapline.schemas.image import Band, Beam, Image, Quality, Reason
 from trapline.schemas.images import SCHEMA as IMAGES
@@ -194,7 +196,15 @@ def _reported(place: Place) -> list[Message[Header]]:
         traceback="ValueError: no header",
         attempts=3,
     )
-    return [Message(status), Message(dead)]
+    described = Described(
+        schema=SCHEMAS,
+        id=example_id(16),
+        producer="flare_finder/0",
+        channel="flares",
+        message="plugin.flares/1.0",
+        json_schema='{"title": "plugin.flares/1.0"}',
+    )
+    return [Message(status), Message(dead), Message(described)]
 
 
 def rejected_example() -> Message[Header]:

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from trapline.schemas.columns import DTYPES, Array, SchemaError
+from trapline.schemas.described import Unregistered
 from trapline.schemas.header import Frame, Header
 from trapline.schemas.packing import pack, unpack_map
-from trapline.schemas.registry import schema_named, schema_of
+from trapline.schemas.registry import is_known, schema_named, schema_of
 
 H = TypeVar("H", bound=Header, covariant=True)
 Buffer = bytes | bytearray | memoryview
@@ -48,30 +49,40 @@ def encode(message: Message[Header]) -> list[Buffer]:
     return [packed, *(_raw(array) for array in message.arrays.values())]
 
 
-def decode(frames: Sequence[Buffer]) -> Message[Header]:
+def decode(frames: Sequence[Buffer], *, unknown_ok: bool = False) -> Message[Header]:
     """Return the message that the frames carry. Arrays are views of the frames: nothing is copied.
+
+    With `unknown_ok`, one of an unknown schema has an `Unregistered` header, and whatever arrays its header names.
 
     Raises
     ------
     SchemaError
         When the frames are not a known message, with the path of what is wrong.
     """
-    header = decode_header(frames[0]) if frames else _refuse("a message has at least one frame")
+    if not frames:
+        raise SchemaError("a message has at least one frame")
+    header = decode_header(frames[0], unknown_ok=unknown_ok)
     if len(frames) != 1 + len(header.frames):
         raise SchemaError(f"{header.schema}: the header names {len(header.frames)} arrays, {len(frames) - 1} came")
     arrays = {f.name: _view(f, data) for f, data in zip(header.frames, frames[1:], strict=True)}
-    schema_named(header.schema).check(arrays)
+    if not isinstance(header, Unregistered):
+        schema_named(header.schema).check(arrays)
     return Message(header, arrays)
 
 
-def decode_header(packed: Buffer) -> Header:
+def decode_header(packed: Buffer, *, unknown_ok: bool = False) -> Header:
     """Return the header alone: enough to sort and to count records without their arrays."""
     values = unpack_map(packed)
-    schema = schema_named(values.get("schema"))
+    kind: type[Header] = Unregistered
+    if unknown_ok and not is_known(values.get("schema")):
+        common = {name: values.pop(name) for name in Header.__struct_fields__ if name in values}
+        values = {**common, "fields": values}
+    else:
+        kind = schema_named(values.get("schema")).header
     try:
-        return msgspec.convert(values, schema.header, builtin_types=(bytes,))
+        return msgspec.convert(values, kind, builtin_types=(bytes,))
     except msgspec.ValidationError as error:
-        raise SchemaError(f"{values['schema']}: {error}") from None
+        raise SchemaError(f"{values.get('schema')}: {error}") from None
 
 
 def _raw(array: Array) -> Buffer:
@@ -96,7 +107,3 @@ def _view(frame: Frame, data: Buffer) -> Array:
     array = np.frombuffer(data, dtype=dtype).reshape(frame.shape)
     array.flags.writeable = False
     return array
-
-
-def _refuse(text: str) -> Header:
-    raise SchemaError(text)

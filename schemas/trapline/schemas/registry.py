@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trapline.schemas import images, lightcurves, sources, status, transients, triage, watchlist
+from trapline.schemas import described, images, lightcurves, sources, status, transients, triage, watchlist
 from trapline.schemas.columns import Arrays, Plane, SchemaError, Table
 from trapline.schemas.header import Header
 
@@ -52,6 +52,7 @@ BUILT_IN = (
     Schema(watchlist.REMEASURE_SCHEMA, watchlist.Remeasure, (watchlist.POSITIONS,), channel="remeasure"),
     Schema(status.STATUS_SCHEMA, status.Status, channel="status"),
     Schema(status.DEAD_LETTERS_SCHEMA, status.DeadLetter, channel="dead_letters"),
+    Schema(described.SCHEMA, described.Described, channel="schemas"),
 )
 
 _by_name: dict[str, Schema] = {schema.name: schema for schema in BUILT_IN}
@@ -59,9 +60,18 @@ _by_header: dict[type[Header], Schema] = {schema.header: schema for schema in BU
 
 
 def register(schema: Schema) -> None:
-    """Make a plug-in's message known to `encode` and `decode`."""
-    _by_name[schema.name] = schema
+    """Make a plug-in's message known to `encode` and `decode`.
+
+    A built-in message on a channel of the plug-in's own has a header class of its own, and is decoded as before.
+    """
+    if _by_name.get(schema.name) not in BUILT_IN:
+        _by_name[schema.name] = schema
     _by_header[schema.header] = schema
+
+
+def is_known(text: object) -> bool:
+    """Tell whether there is a schema of the name in ``name/major.minor``, of whatever version."""
+    return str(text).partition("/")[0] in _by_name
 
 
 def schema_of(header: type[Header]) -> Schema:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from trapline.common.channel.filters import Filter, field_of
 from trapline.common.channel.record import Record
-from trapline.schemas.columns import Array
+from trapline.schemas.columns import Array, SchemaError
+from trapline.schemas.described import Unregistered
 from trapline.schemas.header import Header, Place
+from trapline.schemas.message import decode
 
 
 class Event:
     """A record whose header fields are attributes and whose arrays are items.
 
     ``event.kind`` and ``event.image.band.name`` come from the header; ``event["flux_int"]`` is a numpy array, a
-    read-only view of what was received. `time` is the observation start, `place` where the record stands.
+    read-only view of what was received. `time` is the observation start, `place` where the record stands. Messages of
+    plug-ins that this program does not know are read by what they say of themselves.
+
+    Raises
+    ------
+    SchemaError
+        When the record is no message, or one of a newer major version; the text names its place.
     """
 
     def __init__(self, record: Record) -> None:
-        message = record.message
+        try:
+            message = decode(record.frames, unknown_ok=True)
+        except SchemaError as error:
+            raise SchemaError(f"{record.place}: {error}") from None
         self.record = record
         self.header: Header = message.header
-        self.arrays = message.arrays
+        self.arrays: Mapping[str, Array] = message.arrays
 
     @property
     def place(self) -> Place:
@@ -28,10 +41,16 @@ class Event:
         return self.record.place
 
     @property
+    def t_us(self) -> int | None:
+        """Observation start in microseconds since 1970-01-01 UTC; None when the record has none."""
+        image = getattr(self.header, "image", None)
+        own = field_of(self.header, "t_us")
+        return own if own is not None else image.t_start_us if image else None
+
+    @property
     def time(self) -> Any:
         """Observation start as an astropy `Time` (UTC); None when the record has none."""
-        image = getattr(self.header, "image", None)
-        t_us = getattr(self.header, "t_us", image.t_start_us if image else None)
+        t_us = self.t_us
         if t_us is None:
             return None
         # A plug-in that never asks for a time need not wait for astropy.
@@ -39,12 +58,44 @@ class Event:
 
         return Time(t_us // 1_000_000, t_us % 1_000_000 / 1e6, format="unix", scale="utc")
 
+    def table(self, name: str = "") -> Any:
+        """Return a table of the record as an astropy `Table`: units from the schema, ids as text.
+
+        Parameters
+        ----------
+        name
+            Of the table: ``recent`` of an event, ``states`` of a lightcurves record. Without one the table whose
+            columns have no prefix, or else the only one there is.
+
+        Raises
+        ------
+        KeyError
+            When the record has no such table, saying which it has.
+        """
+        from trapline.common.channel.tables import make_table
+
+        return make_table(self.header, self.arrays, name)
+
+    def wanted(self, only: Filter) -> bool:
+        """Keep the rows that a filter takes; return whether the event is wanted at all."""
+        arrays = only.rows(self.arrays)
+        if arrays is None or not only.takes(self.header):
+            return False
+        self.arrays = arrays
+        return True
+
     def __getattr__(self, name: str) -> Any:
+        header = self.__dict__.get("header")
+        if isinstance(header, Unregistered) and name in header.fields:
+            return header.fields[name]
         try:
-            return getattr(self.header, name)
+            return getattr(header, name)
         except AttributeError:
-            fields = ", ".join(self.header.__struct_fields__)
-            raise AttributeError(f"{self.header.schema} has no field {name!r}; it has {fields}, time, place") from None
+            if not isinstance(header, Header):
+                raise
+            own = [*header.__struct_fields__, *(header.fields if isinstance(header, Unregistered) else ())]
+            fields = ", ".join(own)
+            raise AttributeError(f"{header.schema} has no field {name!r}; it has {fields}, time, place") from None
 
     def __getitem__(self, name: str) -> Array:
         try:

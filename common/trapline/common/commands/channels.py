@@ -11,11 +11,14 @@ import msgspec
 import typer
 
 from trapline.common.channel import ChannelReader, Channels, Connection, Gap, Record, Start
+from trapline.common.channel.filters import field_of
 from trapline.common.commands.options import ConfigOption, JsonOption, RelayOption, fail, relay_connection, run
 from trapline.common.ids import text_id
 from trapline.common.relay.requests import Cursor
 from trapline.schemas.columns import SchemaError
+from trapline.schemas.described import Unregistered
 from trapline.schemas.header import Header
+from trapline.schemas.message import decode_header
 from trapline.schemas.status import Status
 
 app = typer.Typer()
@@ -56,18 +59,21 @@ def _line(item: Record | Gap, *, as_json: bool) -> str:
     if isinstance(item, Gap):
         return json.dumps({"gap": str(item)}) if as_json else f"gap: {item}"
     try:
-        header = item.header
+        header = decode_header(item.frames[0] if item.frames else b"", unknown_ok=True)
     except SchemaError as error:
         return json.dumps({"place": str(item.place), "error": str(error)}) if as_json else f"{item.place}  {error}"
     if as_json:
-        return json.dumps({"place": str(item.place), **printable(msgspec.to_builtins(header, builtin_types=(bytes,)))})
+        values = printable(msgspec.to_builtins(header, builtin_types=(bytes,)))
+        # What a plug-in says stands beside what every message says, as in those that are known here.
+        return json.dumps({"place": str(item.place), **values, **values.pop("fields", {})})
     return f"{_clock(item.t_us)}  {item.place}  {describe(header)}"
 
 
 def describe(header: Header) -> str:
     """Return a record in a few words: what it is about, and how many rows it has."""
     rows = {f.name: f.shape[0] for f in header.frames if f.shape}
-    fields = {name: getattr(header, name, None) for name in ("kind", "service", "state", "command", "last_error")}
+    names = _plugin_fields(header) or ("kind", "service", "state", "command", "last_error", "channel")
+    fields = {name: field_of(header, name) for name in names}
     words = [f"{name}={value}" for name, value in fields.items() if value not in (None, "")]
     image: Any = getattr(header, "image", None)
     if image is not None:
@@ -76,6 +82,13 @@ def describe(header: Header) -> str:
     if rows and "pixels" not in rows:
         words.append(f"{next(iter(rows.values()))} rows")
     return " ".join(filter(None, words)) or header.schema
+
+
+def _plugin_fields(header: Header) -> list[str]:
+    """Return the fields of a plug-in's message that fit a line."""
+    if not isinstance(header, Unregistered):
+        return []
+    return [name for name, value in header.fields.items() if isinstance(value, (str, int, float))]
 
 
 def printable(value: Any) -> Any:

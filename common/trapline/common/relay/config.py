@@ -86,6 +86,7 @@ _DEFAULTS = {
     "images": ChannelFiles(segment_bytes=128 << 20, retention=Retention()),
     "status": ChannelFiles(segment_bytes=1 << 20, retention=Retention(limit_bytes=8 << 20)),
     "dead_letters": ChannelFiles(segment_bytes=1 << 20, retention=Retention()),
+    "schemas": ChannelFiles(segment_bytes=1 << 20, retention=Retention()),
 }
 
 

@@ -84,7 +84,7 @@ def _lock(directory: Path) -> int:
 
 def retention_rules(config: MeshConfig) -> dict[str, Retention]:
     """Return how long each channel is kept: `images` by a share of the disk unless the configuration says otherwise."""
-    names = {"images", "status", "dead_letters", *config.journal.channels} - {"*"}
+    names = {"images", "status", "dead_letters", "schemas", *config.journal.channels} - {"*"}
     rules = {name: config.journal.of(name).retention for name in names}
     if rules["images"] == Retention():
         share = int(shutil.disk_usage(config.data_directory).total * config.journal.images_disk_fraction)

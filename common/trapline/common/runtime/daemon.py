@@ -52,10 +52,14 @@ def main(service: Service, arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
-    replica = config.replica(options.replica)
+    return run_process(service, config, config.replica(options.replica), supervised=options.supervised)
+
+
+def run_process(service: Service, config: MeshConfig, replica: str, *, supervised: bool = False) -> int:
+    """Run a service in this process until it is done or told to stop; return the exit code."""
     configure_logging(config.log.level, service=service.name, replica=replica)
     try:
-        asyncio.run(_run(service, config, replica, supervised=options.supervised))
+        asyncio.run(_run(service, config, replica, supervised=supervised))
     except ConfigError as error:
         structlog.get_logger().error("cannot run", reason=str(error))
         return EXIT_CONFIG

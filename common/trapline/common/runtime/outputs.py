@@ -32,16 +32,19 @@ class Outputs:
     """
 
     def __init__(self, config: MeshConfig, service: str, replica: str, notify: Callable[[Tick], None]) -> None:
+        # Only the services of the tree know each other's partitions: what others write has their name.
+        self._in_tree = hasattr(config, service)
         self._config = config
         self._producer = f"{service}/{replica}"
-        self._fingerprint = config.fingerprint(service) if hasattr(config, service) else None
+        self._fingerprint = config.fingerprint(service) if self._in_tree else None
         self._replica = replica
         self._ticker = Ticker(notify)
         self._writers: dict[str, JournalWriter] = {}
 
     def partition(self, channel: str) -> str:
-        """Return the name of this replica's partition: shared channels have one per service and replica."""
-        return self._producer.replace("/", "-") if channel in ("status", "dead_letters") else self._replica
+        """Return the name of this replica's partition; on channels that others write too, with that of its service."""
+        shared = channel in ("status", "dead_letters") or not self._in_tree
+        return self._producer.replace("/", "-") if shared else self._replica
 
     def writer(self, channel: str) -> JournalWriter:
         """Return the journal of a channel, opened."""
