@@ -12,13 +12,26 @@ from pathlib import Path
 
 from trapline.client.asynchronous import AsyncMesh
 from trapline.client.blocking import Mesh
-from trapline.common.channel import Connection, Gap, RelayConnection
+from trapline.common.channel import Connection, Gap, RelayConnection, RelayRefusedError, RelayUnreachableError
 from trapline.common.channel.event import Event
+from trapline.common.channel.subscription import UnknownChannelError
 from trapline.common.config.mesh import load_config
 from trapline.common.relay.process import relay_address
 from trapline.common.security.identity import client_keys, given_keys
+from trapline.schemas.columns import NewerSchemaError
 
-__all__ = ["AsyncMesh", "Event", "Gap", "Mesh", "connect", "connect_async"]
+__all__ = [
+    "AsyncMesh",
+    "Event",
+    "Gap",
+    "Mesh",
+    "NewerSchemaError",
+    "RelayRefusedError",
+    "RelayUnreachableError",
+    "UnknownChannelError",
+    "connect",
+    "connect_async",
+]
 
 
 def connect(address: str | None = None, *, key: str | Path | None = None, identity: str | Path | None = None) -> Mesh:

@@ -13,7 +13,8 @@ from trapline.client.following import follow
 from trapline.client.patience import Patience
 from trapline.client.working import Desk
 from trapline.common.channel import Connection, Gap, Record, Start
-from trapline.common.channel.event import Event
+from trapline.common.channel.event import Event, read_event
+from trapline.common.channel.filters import Cone, Names, make_filter
 from trapline.schemas.header import Header, Place
 from trapline.schemas.message import Message, encode
 from trapline.schemas.registry import schema_of
@@ -63,14 +64,23 @@ class AsyncMesh:
         return sorted({partition["channel"] for partition in info["partitions"]})
 
     async def subscribe(
-        self, *channels: str, start: Start = "latest", name: str | None = None, pin: bool = False, gaps: bool = False
+        self,
+        *channels: str,
+        start: Start = "latest",
+        name: str | None = None,
+        pin: bool = False,
+        gaps: bool = False,
+        band: Names = None,
+        kind: Names = None,
+        region: Cone | None = None,
+        missing_ok: bool = False,
     ) -> AsyncGenerator[Event | Gap]:
-        """Yield what is published on some channels, for ever, each partition in its order.
+        """Yield what is published on some channels, for ever, in the order in which it was appended.
 
         Parameters
         ----------
         channels
-            Their names. A channel that does not exist yet is waited for.
+            Their names. A channel of a service that has nothing yet is waited for.
         start
             ``"first"``, ``"latest"``, a seq, or a UTC time in ISO form.
         name
@@ -83,15 +93,34 @@ class AsyncMesh:
         gaps
             Also yield a `Gap` where records were lost; otherwise that is a warning in the log.
 
+        band, kind
+            Names of bands; of kinds of events (``"flare"``) or of rows (``"blind"``, ``"forced"``): one or several.
+        region
+            (ra_deg, dec_deg, radius_deg): events and rows in this cone, images that overlap it.
+        missing_ok
+            Wait also for a channel that no one has written yet and no release knows.
+
+        Raises
+        ------
+        UnknownChannelError
+            When there is no such channel, with those that there are.
+        RelayRefusedError
+            When this client may not read one of them, with what it would need.
+        NewerSchemaError
+            At a message that only a newer release can read. What is no message at all is a warning in the log.
+
         Notes
         -----
-        While the relay is away this waits, and says so once.
+        Filters are applied before the arrays of a record travel: they save the network, too. While the relay is away
+        this waits, and says so once.
         """
-        stream = follow(self._connection, channels, start=start, name=name, pin=pin)
+        only = make_filter(band, kind, region)
+        stream = follow(self._connection, channels, start=start, name=name, pin=pin, only=only, missing_ok=missing_ok)
         try:
             async for item in stream:
                 if isinstance(item, Record):
-                    yield Event(item)
+                    if (event := read_event(item, only)) is not None:
+                        yield event
                 elif gaps:
                     yield item
                 else:

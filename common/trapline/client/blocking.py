@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from trapline.client.asynchronous import AsyncMesh
 from trapline.common.channel import Connection, Start
 from trapline.common.channel.event import Event
+from trapline.common.channel.filters import Cone, Names
 from trapline.schemas.header import Header, Place
 from trapline.schemas.message import Message
 
@@ -56,10 +57,30 @@ class Mesh:
         return self._call(self._mesh.channels())
 
     def subscribe(
-        self, *channels: str, start: Start = "latest", name: str | None = None, pin: bool = False, gaps: bool = False
+        self,
+        *channels: str,
+        start: Start = "latest",
+        name: str | None = None,
+        pin: bool = False,
+        gaps: bool = False,
+        band: Names = None,
+        kind: Names = None,
+        region: Cone | None = None,
+        missing_ok: bool = False,
     ) -> Iterator[Any]:
         """Yield what is published on some channels, for ever; see `AsyncMesh.subscribe`."""
-        return self._each(self._mesh.subscribe(*channels, start=start, name=name, pin=pin, gaps=gaps))
+        stream = self._mesh.subscribe(
+            *channels,
+            start=start,
+            name=name,
+            pin=pin,
+            gaps=gaps,
+            band=band,
+            kind=kind,
+            region=region,
+            missing_ok=missing_ok,
+        )
+        return self._each(stream)
 
     def work(self, group: str, *channels: str, max_attempts: int = 3) -> Iterator[Any]:
         """Yield records for ever that no other worker of a group has; see `AsyncMesh.work`.

@@ -16,6 +16,8 @@ from trapline.common.channel import (
     RelayUnreachableError,
     Start,
 )
+from trapline.common.channel.filters import Filter
+from trapline.common.channel.subscription import Subscription
 from trapline.common.relay.requests import UNPINNED, Cursor, Position, Read
 
 _POLL_S = 1.0
@@ -24,16 +26,23 @@ _REPEAT_S = 1.0  # and while none come: what was told may be lost with a relay t
 
 
 async def follow(
-    connection: Channels, channels: Sequence[str], *, start: Start, name: str | None, pin: bool
+    connection: Channels,
+    channels: Sequence[str],
+    *,
+    start: Start,
+    name: str | None,
+    pin: bool,
+    only: Filter,
+    missing_ok: bool,
 ) -> AsyncGenerator[Record | Gap]:
-    """Yield what comes on some channels, for ever; with a name, go on where that name was.
+    """Yield what comes on some channels, for ever, merged by time; with a name, go on where that name was.
 
     A record or gap counts as done when the next one is asked for.
     """
     patience = Patience()
     known = await patience.call(lambda: _resumed(connection, channels, name)) if name else []
-    reader = ChannelReader(connection, tuple(channels), start=start, positions=known)
-    await patience.call(reader.discover)
+    reader = Subscription(connection, tuple(channels), start=start, positions=known, only=only)
+    await patience.call(lambda: reader.check(missing_ok=missing_ok))
     progress = Progress(connection, name, reader, pin=pin) if name else None
     try:
         while True:

@@ -19,6 +19,10 @@ class SchemaError(ValueError):
     """A message that is not what its schema says. The text names the field and what would be right."""
 
 
+class NewerSchemaError(SchemaError):
+    """A message of a major version that this program cannot read. The text says which it can."""
+
+
 class Kind(IntEnum):
     """How a measurement came to be."""
 

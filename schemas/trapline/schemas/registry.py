@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trapline.schemas import described, images, lightcurves, sources, status, transients, triage, watchlist
-from trapline.schemas.columns import Arrays, Plane, SchemaError, Table
+from trapline.schemas.columns import Arrays, NewerSchemaError, Plane, SchemaError, Table
 from trapline.schemas.header import Header
 
 
@@ -89,5 +89,7 @@ def schema_named(text: object) -> Schema:
     if not major.isdecimal():
         raise SchemaError(f"message {text!r} has no version; expected {schema.schema!r}")
     if int(major) > schema.major:
-        raise SchemaError(f"message {text!r} is newer than this program, which reads {schema.schema!r}: upgrade it")
+        raise NewerSchemaError(
+            f"message {text!r} is newer than this program, which reads {schema.schema!r}: upgrade it"
+        )
     return schema

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
+
 from trapline.common.channel.filters import Filter, field_of
 from trapline.common.channel.record import Record
-from trapline.schemas.columns import Array, SchemaError
+from trapline.schemas.columns import Array, NewerSchemaError, SchemaError
 from trapline.schemas.described import Unregistered
 from trapline.schemas.header import Header, Place
 from trapline.schemas.message import decode
+
+_log = structlog.get_logger()
 
 
 class Event:
@@ -23,14 +27,14 @@ class Event:
     Raises
     ------
     SchemaError
-        When the record is no message, or one of a newer major version; the text names its place.
+        When the record is no message, or (`NewerSchemaError`) one of a newer major version; the text names its place.
     """
 
     def __init__(self, record: Record) -> None:
         try:
             message = decode(record.frames, unknown_ok=True)
         except SchemaError as error:
-            raise SchemaError(f"{record.place}: {error}") from None
+            raise type(error)(f"{record.place}: {error}") from None
         self.record = record
         self.header: Header = message.header
         self.arrays: Mapping[str, Array] = message.arrays
@@ -106,3 +110,21 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<{self.header.schema} at {self.place}>"
+
+
+def read_event(record: Record, only: Filter) -> Event | None:
+    """Return the event of a record; None when a filter leaves it out, or when it is no message, which is logged.
+
+    Raises
+    ------
+    NewerSchemaError
+        When only a newer release can read it.
+    """
+    try:
+        event = Event(record)
+    except NewerSchemaError:
+        raise
+    except SchemaError as error:
+        _log.warning("left out what is no message", reason=str(error))
+        return None
+    return event if event.wanted(only) else None

@@ -43,6 +43,10 @@ class ChannelReader:
         Next seq of each partition when it was last heard of.
     caught_up
         Whether the last `read` reached the end of every partition, as it then stood.
+    full
+        Whether the answer to the last `read` was as large as it may be, or incomplete: there may be more.
+    there
+        Names of all channels that have a partition, when they were last heard of.
     """
 
     connection: Channels
@@ -55,6 +59,8 @@ class ChannelReader:
     cursors: dict[PartitionKey, Cursor] = field(init=False)
     ends: dict[PartitionKey, int] = field(init=False, default_factory=dict)
     caught_up: bool = field(init=False, default=False)
+    full: bool = field(init=False, default=False)
+    there: set[str] = field(init=False, default_factory=set)
     _catalogue: int | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -71,7 +77,7 @@ class ChannelReader:
         if self._catalogue is None:
             await self.discover()
         request = Fetch(
-            cursors=list(self.cursors.values()),
+            cursors=self._cursors_to_ask(),
             max_bytes=self.max_bytes,
             max_records=self.max_records,
             headers_only=self.headers_only,
@@ -82,9 +88,9 @@ class ChannelReader:
         found = [
             item for d, data in zip(reply.values["slabs"], reply.buffers, strict=True) for item in self._take(d, data)
         ]
-        full = sum(map(len, reply.buffers)) >= self.max_bytes
         complete = reply.values.get("complete", True)
-        self.caught_up = complete and not full and all(d["next_seq"] == d["end"] for d in reply.values["slabs"])
+        self.full = not complete or sum(map(len, reply.buffers)) >= self.max_bytes
+        self.caught_up = not self.full and all(d["next_seq"] == d["end"] for d in reply.values["slabs"])
         if reply.values["catalogue"] != self._catalogue:
             await self.discover()
         return found
@@ -93,6 +99,7 @@ class ChannelReader:
         """Learn which partitions there are."""
         info = await self.connection.info()
         later = self._catalogue is not None
+        self.there = {partition["channel"] for partition in info["partitions"]}
         for partition in info["partitions"]:
             key = (partition["channel"], partition["partition"])
             if key[0] not in self.channels:
@@ -106,6 +113,9 @@ class ChannelReader:
     def lag(self, key: PartitionKey) -> int:
         """Return how many records of a partition are known to be unread."""
         return max(0, self.ends.get(key, 0) - self.cursors[key].seq)
+
+    def _cursors_to_ask(self) -> list[Cursor]:
+        return list(self.cursors.values())
 
     def _take(self, description: dict[str, Any], data: memoryview) -> list[Record | Gap]:
         key = (description["channel"], description["partition"])
