@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
-from mesh_runs import TRAPLINE, environment
+from mesh_runs import ROOT, TRAPLINE, environment
 from trapline.common.journal import JournalWriter, PartitionReader
 from trapline.schemas.message import decode, encode
 from trapline.schemas.registry import schema_of
+
+EXAMPLES = ROOT / "deploy" / "plugins"
 
 BRIGHT = '''
     import msgspec, numpy as np
@@ -78,9 +83,24 @@ def start_plugin(path: Path, *options: str, data: Path, **variables: str) -> sub
     more = {"TRAPLINE__MESH__DATA_DIRECTORY": str(data), "PYTHONUNBUFFERED": "1", **variables}
     return subprocess.Popen(
         [*TRAPLINE, "plugin", str(path), *options],
-        cwd=path.parent,
+        cwd=data.parent,
         env=environment(more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextlib.contextmanager
+def running_plugin(path: Path, *options: str, data: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a plug-in while the block lasts; it must drain when it is told to, and end well."""
+    process = start_plugin(path, *options, data=data, **variables)
+    try:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+        assert process.returncode == 0, log
+    finally:
+        if process.poll() is None:
+            process.kill()
+            print(process.communicate()[1])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from trapline.common.channel.event import Event
-from trapline.common.ids import event_id
+from trapline.common.ids import event_id, id_time_us
 from trapline.common.plugin.messages import row_of
 from trapline.schemas.image import Band
 from trapline.schemas.transients import SCHEMA, Transients
@@ -40,11 +40,12 @@ def transient(
         Image in which it began: an update carries that of the first announcement, and has the same `event_id`.
     """
     image = event.image
+    opening = opening_image or image.id
     object_id = row_of(event["object_id"], row)
     return Transients(
         schema=SCHEMA,
         id=bytes(16),  # given when it is published
-        event_id=event_id(image.t_start_us, object_id, kind, opening_image or image.id),
+        event_id=event_id(id_time_us(opening), object_id, kind, opening),
         object_id=object_id,
         kind=kind,
         alert_type=alert_type,
