@@ -14,7 +14,7 @@
 
 from trapline.common.channel.event import Event
 from trapline.common.plugin.declare import PluginError, publishes, subscribes
-from trapline.common.plugin.messages import row_of
+from trapline.common.plugin.messages import own_message, row_of
 from trapline.common.plugin.stepping import count
 from trapline.common.plugin.transients import transient
 from trapline.schemas.columns import Column, Flag, Kind, Link, id_column
@@ -33,6 +33,7 @@ __all__ = [
     "count",
     "doc",
     "id_column",
+    "own_message",
     "publishes",
     "row_of",
     "subscribes",

@@ -93,14 +93,39 @@ def make_message(
     SchemaError
         When a field has the wrong type, with its path, or an array is not as declared.
     """
-    schema = output.schema
+    made = fact_id(event.t_us or 0, "plugin", by, output.channel, event.header.id, number)
+    common = {"id": made, "dataset": event.header.dataset, "parents": [event.header.id]}
+    return _assembled(output.schema, struct, arrays, common)
+
+
+def own_message(
+    channel: str, struct: msgspec.Struct, *, key: str | bytes, columns: tuple[Column, ...] = (), **arrays: Any
+) -> Message[Header]:
+    """Return a message for `Mesh.publish`, of a struct of one's own.
+
+    Parameters
+    ----------
+    channel
+        Where it will be published.
+    key
+        What makes this message this one: published twice with the same key, it counts once.
+    columns, arrays
+        Arrays that go with it, and what each is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When no schema can be made of the struct, or a value is not of its type.
+    """
+    output = make_output(channel, type(struct), columns, "1.0")
+    return _assembled(output.schema, struct, arrays, {"id": fact_id(0, "own", channel, key)})
+
+
+def _assembled(
+    schema: Schema, struct: msgspec.Struct, arrays: Mapping[str, Any], common: Mapping[str, Any]
+) -> Message[Header]:
     values = {name: _plain(getattr(struct, name)) for name in struct.__struct_fields__}
-    values |= {
-        "schema": schema.schema,
-        "id": fact_id(event.t_us or 0, "plugin", by, output.channel, event.header.id, number),
-        "dataset": event.header.dataset,
-        "parents": [event.header.id],
-    }
+    values |= {"schema": schema.schema, **common}
     try:
         header = msgspec.convert(_builtins(values), schema.header, builtin_types=(bytes,))
     except (msgspec.ValidationError, TypeError) as error:
