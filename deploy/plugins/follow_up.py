@@ -23,8 +23,9 @@ from astropy.utils import iers
 
 from trapline.plugin import Event, Id, count, doc, publishes, subscribes
 
-# No telescope should wait for a download; a minute of arc is enough to know what is up.
+# No telescope should wait for a download; old predictions of the Earth's rotation are off by less than a minute of arc.
 iers.conf.auto_download = False
+iers.conf.auto_max_age = None
 iers.conf.iers_degraded_accuracy = "ignore"
 
 DIRECTORY = Path(os.environ.get("FOLLOW_UP_DIRECTORY", "requests"))

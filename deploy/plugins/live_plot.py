@@ -74,6 +74,8 @@ def draw(times_s, fluxes, errors, *, title="", width=78, height=16):
     width, height
         In characters, the axes included.
     """
+    order = np.argsort(times_s, kind="stable")  # what was measured afterwards comes late
+    times_s, fluxes, errors = times_s[order], fluxes[order], errors[order]
     label = 11
     columns, rows = 2 * (width - label), 4 * (height - 2)
     low, high = np.min(fluxes - errors), np.max(fluxes + errors)
@@ -86,7 +88,7 @@ def draw(times_s, fluxes, errors, *, title="", width=78, height=16):
     lines = ["".join(chr(BRAILLE + code) for code in line) for line in cells(dots)]
     labels = {0: high, len(lines) // 2: (high + low) / 2, len(lines) - 1: low}
     body = [f"{labels[i]:10.4g} " if i in labels else " " * label for i in range(len(lines))]
-    axis = f"{' ' * label}{len(times_s)} points over {np.ptp(times_s):.0f} s, last {fluxes[-1]:.4g} ± {errors[-1]:.2g}"
+    axis = f"{' ' * label}{len(times_s)} points over {np.ptp(times_s):.3g} s, last {fluxes[-1]:.4g} ± {errors[-1]:.2g}"
     return "\n".join([title, *(a + b for a, b in zip(body, lines, strict=True)), axis])
 
 

@@ -5,14 +5,17 @@ import contextlib
 import json
 import signal
 
+import numpy as np
 import pytest
 
 from mesh_runs import trapline
 from plugin_runs import published, start_plugin, write_plugin
+from trapline.common.journal import PartitionReader
 from trapline.common.plugin.load import load_plugin
 from trapline.common.plugin.process import RunOptions, plugin_service
 from trapline.common.runtime.daemon import open_context
 from trapline.common.testing.plugin import fake_lightcurves
+from trapline.common.testing.relay import running_relay
 from waiting import until, wait_for
 
 PARTITION = "bright_finder-0"
@@ -197,3 +200,26 @@ def test_its_channel_is_visible_in_status_and_tail_and_its_schema_is_registered(
     schema = json.loads(described["json_schema"])
     assert schema["description"] == "A bright point."
     assert "flux" in schema["$defs"]["Bright"]["properties"]
+
+
+async def test_nothing_is_kept_for_a_plugin_and_what_it_missed_is_counted(config, journals, tmp_path):
+    path = write_plugin(tmp_path)
+    journals.append(image(0))
+    with running_relay(config) as relay:
+        async with running(config, path, start="first"):
+            await until(lambda: len(totals(config)) == 1)
+            await until(lambda: relay.core.readers.of("bright_finder-0"))
+        assert relay.core.readers.floor("lightcurves", "0") > 1 << 60
+    for number in range(1, 40):
+        journals.append(image(number, *np.full(20_000, 1.0), 9.0))
+    # While no relay serves them: what one has mapped it still serves.
+    reader = PartitionReader(config.journal_directory / "lightcurves" / "0")
+    reader.drop_before(20)
+    first = reader.first_seq
+    assert first > 1
+    with running_relay(config):
+        async with running(config, path) as context:
+            await until(lambda: len(totals(config)) == 1 + 40 - first)
+            assert context.counters["records_lost"] == first - 1
+    assert [h.consumed[0].seq for h in headers(config)] == [0, *range(first, 40)]
+    assert totals(config) == list(range(1, 42 - first))

@@ -49,6 +49,12 @@ def test_at_noon_it_waits_for_the_night_and_never_for_what_never_rises(ask):
     assert (request.action, request.begin) == ("never_up", None)
 
 
+@pytest.mark.parametrize("days", [330, 700], ids=lambda n: f"{n} days")
+def test_it_needs_no_table_of_the_future_earth(ask, days):
+    (request,) = step(ask, in_the_north(t_us=MIDNIGHT_US + days * 86_400_000_000))
+    assert request.action in ("observe", "never_up")
+
+
 def test_an_update_asks_for_nothing_and_a_retraction_withdraws(ask, tmp_path):
     step(ask, in_the_north(), in_the_north(1))
     assert len(list((tmp_path / "requests").iterdir())) == 2

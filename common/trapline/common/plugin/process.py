@@ -51,7 +51,7 @@ def plugin_service(plugin: Plugin, options: RunOptions) -> Service:
 async def _fold(context: Context, plugin: Plugin, floors: dict[PartitionKey, int], recorder: Recorder | None) -> None:
     log = TakenLog(_kept(context, context.name).with_suffix(".taken"))
     try:
-        await FoldRunner(context, PluginFold(plugin, log, floors, recorder)).run()
+        await FoldRunner(context, PluginFold(plugin, log, floors, recorder), pins=False).run()
     finally:
         log.close()
 

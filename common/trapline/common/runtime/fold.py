@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from trapline.common.channel import Record
-from trapline.common.relay.requests import Position, Read
+from trapline.common.relay.requests import UNPINNED, Position, Read
 from trapline.common.runtime.context import Context, Stopwatch
 from trapline.common.runtime.dead_letters import dead_letter
 from trapline.common.runtime.fold_inputs import FoldInputs
@@ -89,9 +89,17 @@ class DeadlyError(Exception):
 
 
 class FoldRunner(Generic[S]):
-    """Runs a fold in a process."""
+    """Runs a fold in a process.
 
-    def __init__(self, context: Context, fold: Fold[S]) -> None:
+    Parameters
+    ----------
+    pins
+        Whether the relay keeps what the last snapshot does not hold, however old. Without, a fold that was away for
+        longer than its channels are kept has a gap, and nobody's disk fills up because it is stopped.
+    """
+
+    def __init__(self, context: Context, fold: Fold[S], *, pins: bool = True) -> None:
+        self._pins = pins
         self._context = context
         self._fold = fold
         self._path = Path(context.config.data_directory / "snapshots" / f"{context.name}.snapshot")
@@ -207,17 +215,20 @@ class FoldRunner(Generic[S]):
             {name: n - context.counters[name] for name, n in self._fold.counters(self._state).items()}
         )
         reads = [
-            Read(channel, partition, seq=done.floor, safe=self._safe.get((channel, partition), 0))
+            Read(channel, partition, seq=done.floor, safe=self._safe_seq(channel, partition))
             for (channel, partition), done in self._order.progress().items()
         ]
         reads += [
             Read(channel, context.outputs.partition(channel), seq=context.outputs.writer(channel).next_seq, safe=seq)
-            for channel, seq in self._safe_outputs.items()
+            for channel, seq in (self._safe_outputs.items() if self._pins else ())
         ]
         # A notice may be lost with a relay that dies: it is given again now and then.
         if reads != self._reported or time.monotonic() - self._reported_at > _REPEAT_S:
             context.connection.notify(Position(reader=context.name, reads=reads))
             self._reported, self._reported_at = reads, time.monotonic()
+
+    def _safe_seq(self, channel: str, partition: str) -> int:
+        return self._safe.get((channel, partition), 0) if self._pins else UNPINNED
 
     async def _save(self) -> None:
         """Write a snapshot once the outputs that it includes are synced, and tell what is no longer needed."""
