@@ -17,8 +17,9 @@ from trapline.common.channel.event import Event
 from trapline.common.config.mesh import load_config
 from trapline.common.relay.process import relay_address
 from trapline.common.security.identity import client_keys, given_keys
+from trapline.common.store.opening import open_store
 
-__all__ = ["AsyncMesh", "Event", "Gap", "Mesh", "connect", "connect_async"]
+__all__ = ["AsyncMesh", "Event", "Gap", "Mesh", "connect", "connect_async", "open_store"]
 
 
 def connect(address: str | None = None, *, key: str | Path | None = None, identity: str | Path | None = None) -> Mesh:

@@ -51,6 +51,16 @@ async def version(con: Connection) -> str | None:
     return None if found is None else str(found)
 
 
+async def refuse_other_schema(con: Connection) -> None:
+    """Raise `DatabaseError` when a database does not have the schema of this program, with what would mend it."""
+    found = await version(con)
+    if found != newest_version():
+        raise DatabaseError(
+            f"the store has schema {found or 'none'}, and this program needs {newest_version()}: "
+            f"{'upgrade Trapline' if found and found > newest_version() else 'run `trapline db upgrade`'}"
+        )
+
+
 async def _upgrade(dsn: str, config: DatabaseConfig) -> q3c.Flavour:
     async with open_database(dsn, config, program="trapline db upgrade") as database, database.connection() as con:
         # Waiting for another upgrade, or building an index, takes as long as it takes.

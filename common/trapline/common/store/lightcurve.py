@@ -2,84 +2,174 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-import msgspec
+import asyncpg
+import numpy as np
 
 from trapline.common.ids import text_id
 from trapline.common.postgres.connection import Connection
+from trapline.common.store.columns import Array, Columns, read_columns
+from trapline.schemas.columns import array_to_ids
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_IDS = ("object", "image", "source", "point")
+
+POINT_TYPES: Mapping[str, str] = {
+    "point": "id", "object": "id", "image": "id", "source": "id", "t": "t", "ra_deg": "f8", "dec_deg": "f8",
+    "pos_err_ew_deg": "f8", "pos_err_ns_deg": "f8", "flux_int": "f8", "flux_int_err": "f8", "flux_peak": "f8",
+    "flux_peak_err": "f8", "v": "f8", "eta": "f8", "snr": "f4", "deruiter": "f4", "flags": "i4", "n": "i4",
+    "kind": "i2", "link": "i2", "band": "i2",
+}  # fmt: skip
+"""Columns of a lightcurve's points; `band` is an index into its bands."""
 
 
-class Point(msgspec.Struct, frozen=True):
-    """One measurement. Positions are ICRS degrees; NaN means not measured."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of observation time: from `since` up to but not including `until`; None leaves it open."""
 
-    t: datetime
-    """start of the image, UTC"""
-    band: str
-    unit: str | None
-    """of the fluxes"""
-    flux_int: float
-    flux_int_err: float
-    flux_peak: float
-    flux_peak_err: float
-    snr: float
-    ra_deg: float
-    dec_deg: float
-    pos_err_ew_deg: float
-    pos_err_ns_deg: float
-    kind: int
-    """0 blind, 1 forced at a known object, 2 monitored, 3 forced back in time"""
-    link: int
-    """0 one-to-one, 1 new, 2 forked, 3 shared, 4 forced, 5 monitored"""
-    flags: int
-    deruiter: float
-    n: int
-    v: float
-    eta: float
-    object: UUID
-    """the object that was measured: an ancestor, for a point that was inherited"""
-    image: UUID
-    source: UUID
-    point: UUID
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def bounds(self) -> tuple[datetime, datetime]:
+        """Return both ends, far away where open."""
+        return self.since or datetime.min.replace(tzinfo=UTC), self.until or datetime.max.replace(tzinfo=UTC)
 
 
-_POINTS = """
+ALWAYS = Window()
+
+
+@dataclass(frozen=True, slots=True)
+class Lightcurve:
+    """Points of one object in the order of time.
+
+    Attributes
+    ----------
+    object_id
+        Whose lightcurve this is. Rows of another `object` were inherited from an ancestor, before it was split.
+    bands, units
+        Names of the bands, and the unit of the fluxes in each; None where no image said it.
+    columns
+        By the names of `POINT_TYPES`, n rows each. NaN means not measured.
+    """
+
+    object_id: bytes
+    bands: Sequence[str]
+    units: Sequence[str | None]
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.columns["t"])
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield each point as values by column, with the band's name and its unit: ids and times as Python has them."""
+        names = [name for name in self.columns if name not in {"t", "band", *_IDS}]
+        plain = {name: self.columns[name].tolist() for name in names}
+        ids = {name: [UUID(bytes=i) for i in array_to_ids(self.columns[name])] for name in _IDS}
+        for row in range(len(self)):
+            band = self.columns["band"][row]
+            yield {
+                "t": _EPOCH + timedelta(microseconds=int(self.columns["t"][row])),
+                "band": self.bands[band],
+                "unit": self.units[band],
+                **{name: values[row] for name, values in (plain | ids).items()},
+            }
+
+
+_SERIES = """
 WITH RECURSIVE line AS (
     SELECT _id, parent FROM object WHERE _id = $1
     UNION
     SELECT object._id, object.parent FROM object JOIN line ON object._id = line.parent
 )
-SELECT
-    point.t, point.band, image.unit, point.flux_int, point.flux_int_err, point.flux_peak, point.flux_peak_err,
-    point.snr, point.ra_deg, point.dec_deg, point.pos_err_ew_deg, point.pos_err_ns_deg, point.kind, point.link,
-    point.flags, point.deruiter, point.n, point.v, point.eta, point.object, point.image, point.source,
-    point._id AS point
-FROM line JOIN point ON point.object = line._id LEFT JOIN image ON image._id = point.image
-WHERE $2::text IS NULL OR point.band = $2
-ORDER BY point.t, point.band, point._id
+SELECT line._id AS object, object_state.band, object_state.unit, object_state.n
+FROM line LEFT JOIN object_state ON object_state.object = line._id
+ORDER BY band
+"""
+
+# Bands are sent as numbers, so that rows have a fixed width; 0 for one that has no statistics yet.
+_POINTS = """
+SELECT _id, object, image, source, t, ra_deg, dec_deg, pos_err_ew_deg, pos_err_ns_deg, flux_int, flux_int_err,
+    flux_peak, flux_peak_err, v, eta, snr, deruiter, flags, n, kind, link,
+    coalesce(array_position($2::text[], band), 0)::smallint
+FROM point
+WHERE object = ANY($1::uuid[]) AND ($3::text IS NULL OR band = $3) AND t >= $4::timestamptz AND t < $5::timestamptz
+ORDER BY t, band, _id
 """
 
 
-async def lightcurve(con: Connection, object_id: bytes, band: str | None = None) -> list[Point]:
-    """Return the points of an object in the order of time, in one band or in all.
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What a lightcurve is made of: an object and its ancestors, and the bands in which they were measured."""
+
+    object_id: bytes
+    objects: Sequence[UUID]
+    units: Mapping[str, str | None]
+    n_points: Mapping[str, int]
+    """points of the object by band, inherited ones included"""
+
+    @property
+    def bands(self) -> list[str]:
+        """Names of the bands, sorted."""
+        return sorted(self.units)
+
+
+async def lightcurve(con: Connection, object_id: bytes, band: str | None = None, window: Window = ALWAYS) -> Lightcurve:
+    """Return the points of an object, in one band or in all.
 
     Raises
     ------
     LookupError
         When no object has this id, or it has no points in this band: the text says which bands it has.
     """
-    key = UUID(bytes=object_id)
-    points = [Point(**dict(row)) for row in await con.fetch(_POINTS, key, band)]
-    if not points:
-        await _explain_nothing(con, key, band)
-    return points
+    series = await find_series(con, object_id, band)
+    columns = await _points(con, series, series.bands, band, window)
+    if not columns["band"].all():
+        rows = await con.fetch("SELECT DISTINCT band FROM point WHERE object = ANY($1)", series.objects)
+        columns = await _points(con, series, bands := sorted({*series.bands, *(r["band"] for r in rows)}), band, window)
+    else:
+        bands = series.bands
+    columns["band"] = columns["band"] - np.int16(1)
+    return Lightcurve(object_id, bands, [series.units.get(b) for b in bands], columns)
 
 
-async def _explain_nothing(con: Connection, key: UUID, band: str | None) -> None:
-    if not await con.fetchval("SELECT 1 FROM object WHERE _id = $1", key):
-        raise LookupError(f"no object {text_id(key.bytes)} is stored; `trapline cone RA DEC RADIUS` finds objects")
-    if band is not None:
-        rows = await con.fetch("SELECT DISTINCT band FROM object_state WHERE object = $1 ORDER BY band", key)
-        bands = ", ".join(row["band"] for row in rows) or "none"
-        raise LookupError(f"object {text_id(key.bytes)} has no points in band {band!r}; its bands are {bands}")
+async def find_series(con: Connection, object_id: bytes, band: str | None = None) -> Series:
+    """Return an object's ancestors and bands.
+
+    Raises
+    ------
+    LookupError
+        As `lightcurve` does.
+    """
+    rows = await con.fetch(_SERIES, UUID(bytes=object_id))
+    if not rows:
+        raise LookupError(f"no object {text_id(object_id)} is stored; `trapline cone RA DEC RADIUS` finds objects")
+    series = _series(object_id, rows)
+    if band is not None and band not in series.units:
+        point = "SELECT 1 FROM point WHERE object = ANY($1) AND band = $2 LIMIT 1"
+        if not await con.fetchval(point, series.objects, band):
+            known = ", ".join(series.bands) or "none"
+            raise LookupError(f"object {text_id(object_id)} has no points in band {band!r}; its bands are {known}")
+    return series
+
+
+def _series(object_id: bytes, rows: Sequence[asyncpg.Record]) -> Series:
+    with_state = [row for row in rows if row["band"] is not None]
+    own = {row["band"]: row["n"] for row in with_state if row["object"].bytes == object_id}
+    units = {row["band"]: row["unit"] for row in with_state if row["unit"] is not None}
+    return Series(
+        object_id,
+        list(dict.fromkeys(row["object"] for row in rows)),
+        {row["band"]: units.get(row["band"]) for row in with_state},
+        own,
+    )
+
+
+async def _points(
+    con: Connection, series: Series, bands: Sequence[str], band: str | None, window: Window
+) -> dict[str, Array]:
+    return await read_columns(con, POINT_TYPES, _POINTS, series.objects, list(bands), band, *window.bounds())
