@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trapline.common.postgres.connection import Connection
+from trapline.common.store.bins import POSTGRES_EPOCH_US
 
 Array = npt.NDArray[Any]
 Columns = Mapping[str, Array]
-
-POSTGRES_EPOCH_US = 946_684_800_000_000
-"""2000-01-01 UTC, from where the server counts microseconds"""
 
 _HEADER_BYTES = 19
 _TRAILER = b"\xff\xff"
