@@ -9,7 +9,7 @@ import asyncpg
 import numpy as np
 
 from trapline.common.postgres.connection import Connection
-from trapline.common.store.bins import BIN, Rows, bins_of_points, halves, ids_of, merged
+from trapline.common.store.bins import STORED_TYPES, Rows, bins_of_points, ids_of, merged, stored_bins
 from trapline.common.store.bins import WIDTHS_US as TIER_WIDTHS_US
 from trapline.common.store.columns import read_columns
 from trapline.database_dumper.binary_copy import encode_rows
@@ -21,25 +21,22 @@ from trapline.database_dumper.partitions import BIN_WIDTHS_US, make_partitions, 
 from trapline.schemas.columns import array_to_ids
 
 _POINTS = """
-SELECT point.object, point.t, flux_int, flux_int_err, point.kind, array_position($2::text[], point.band)::smallint
+SELECT point.object, point.t, flux_int, flux_int_err, point.kind,
+    array_position($2::text[], point.band)::smallint - 1::smallint
 FROM point JOIN object ON object._id = point.object
 WHERE object.dataset = $1 AND point.t >= $3::timestamptz
 """
 _POINT_TYPES = {"object": "id", "t": "t", "flux": "f8", "error": "f8", "kind": "i2", "band": "i2"}
 _COLUMNS = "b.object, b.t, flux_mean, flux_err, flux_min, flux_max, chi2, n, n_forced"
 _BINS = """
-SELECT {columns}, array_position($2::text[], band)::smallint
+SELECT {columns}, array_position($2::text[], band)::smallint - 1::smallint
 FROM bin_{tier} AS b JOIN object ON object._id = b.object
 WHERE object.dataset = $1 AND b.t >= $3::timestamptz
 """
 _STORED = """
-SELECT {columns}, array_position($1::text[], band)::smallint
+SELECT {columns}, array_position($1::text[], band)::smallint - 1::smallint
 FROM unnest($2::uuid[], $3::timestamptz[]) AS late (_id, t) JOIN bin_{tier} AS b USING (_id, t)
 """
-_BIN_TYPES = {
-    "object": "id", "t": "t", "flux_mean": "f8", "flux_err": "f8", "flux_min": "f8", "flux_max": "f8", "chi2": "f8",
-    "n": "i4", "n_forced": "i4", "band": "i2",
-}  # fmt: skip
 _RENEW = (
     "(_id, t) DO UPDATE SET flux_mean = excluded.flux_mean, flux_err = excluded.flux_err, "
     "flux_min = excluded.flux_min, flux_max = excluded.flux_max, chi2 = excluded.chi2, n = excluded.n, "
@@ -76,14 +73,14 @@ async def read_open_bins(con: Connection, dataset: UUID, row: asyncpg.Record, ba
     chunks: dict[str, Sequence[Rows]] = {
         "minute": [
             bins_of_points(
-                points["object"], points["band"] - 1, points["t"], points["flux"], points["error"], points["kind"] != 0
+                points["object"], points["band"], points["t"], points["flux"], points["error"], points["kind"] != 0
             )
         ]
     }
     for tier, finer in zip(TIERS[1:], TIERS[:-1], strict=True):
         query = _BINS.format(columns=_COLUMNS, tier=finer)
-        rows = await read_columns(con, _BIN_TYPES, query, dataset, bands.texts, moment(marks[tier]))
-        chunks[tier] = [_bins(rows)]
+        rows = await read_columns(con, STORED_TYPES, query, dataset, bands.texts, moment(marks[tier]))
+        chunks[tier] = [stored_bins(rows)]
     return OpenBins(marks, microseconds(row["newest"]), chunks)
 
 
@@ -116,16 +113,7 @@ async def _stored(con: Connection, tier: str, late: Rows, bands: Bands) -> Rows:
         keys += [UUID(bytes=i) for i in array_to_ids(state_ids(ids_of(rows), bands.names[number]))]
         times += [moment(t) for t in rows["t"].tolist()]
     query = _STORED.format(columns=_COLUMNS, tier=tier)
-    return _bins(await read_columns(con, _BIN_TYPES, query, bands.texts, keys, times))
-
-
-def _bins(columns: Mapping[str, Rows]) -> Rows:
-    rows = np.zeros(len(columns["t"]), BIN)
-    rows["high"], rows["low"] = halves(columns["object"]).T
-    rows["band"], rows["weight"] = columns["band"] - 1, 1 / np.square(columns["flux_err"])
-    for name in ("t", "n", "n_forced", "flux_mean", "flux_min", "flux_max", "chi2"):
-        rows[name] = columns[name]
-    return rows
+    return stored_bins(await read_columns(con, STORED_TYPES, query, bands.texts, keys, times))
 
 
 def _copied(rows: Rows, bands: Bands) -> Copied:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trapline.common.store.bins import WIDTHS_US, Rows, merged
+from trapline.database_dumper.binary_copy import MIN_T_US
 
 TIERS = tuple(WIDTHS_US)
 
@@ -35,7 +36,11 @@ class OpenBins:
 
     @classmethod
     def beginning(cls, t_us: int) -> OpenBins:
-        """Return no bins, where the first point has this time."""
+        """Return no bins, where the first point has this time.
+
+        The first day of all time is never begun: its start is how the driver writes "without a beginning".
+        """
+        t_us = max(t_us, MIN_T_US + WIDTHS_US["day"])
         marks = {tier: t_us // width * width for tier, width in WIDTHS_US.items()}
         return cls(marks, t_us, dict.fromkeys(TIERS, ()))
 

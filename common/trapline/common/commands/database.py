@@ -7,7 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -21,7 +21,7 @@ from trapline.common.ids import parse_id
 from trapline.common.postgres.connection import Connection, open_database
 from trapline.common.postgres.errors import DatabaseError
 from trapline.common.postgres.migrate import refuse_other_schema
-from trapline.common.store import EXPORTS, Lightcurve, Window, cone, lightcurve
+from trapline.common.store import EXPORTS, RESOLUTIONS, Lightcurve, Resolution, Window, cone, lightcurve
 from trapline.common.store.arguments import as_time
 from trapline.common.store.writing import FORMATS, format_of, write_export
 from trapline.common.supervisor.database import existing_database
@@ -41,13 +41,14 @@ def show_lightcurve(
     band: Annotated[str | None, typer.Option(help="Only this band.")] = None,
     since: Annotated[str | None, typer.Option(help="From this time, UTC, in ISO form.")] = None,
     until: Annotated[str | None, typer.Option(help="Up to this time.")] = None,
+    resolution: Annotated[str, typer.Option(help=f"auto, {', '.join(RESOLUTIONS)}.")] = "auto",
     plot: Annotated[Path | None, typer.Option(help="Draw it into this file: .png, .pdf or .svg.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Print or draw the lightcurve of an object, in the order of time."""
-    wanted, window = _id(object_), _window(since, until)
-    curve = _read(config, lambda con: lightcurve(con, wanted, band, window))
+    wanted, window, chosen = _id(object_), _window(since, until), cast("Resolution", resolution)
+    curve = _read(config, lambda con: lightcurve(con, wanted, band, window, chosen))
     if plot:
         _plot(curve, plot)
     if as_json or not plot:

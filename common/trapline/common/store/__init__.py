@@ -5,17 +5,20 @@
 
 from trapline.common.store.events import find_images, find_transients
 from trapline.common.store.export import EXPORTS, Export, export
-from trapline.common.store.lightcurve import Lightcurve, Window, lightcurve
+from trapline.common.store.lightcurve import RESOLUTIONS, Resolution, lightcurve
 from trapline.common.store.objects import FoundObject, ObjectFilter, cone, find_objects
+from trapline.common.store.series import Lightcurve, Window
 from trapline.common.store.summary import ImageCounts, Summary, summary
 
 __all__ = [
     "EXPORTS",
+    "RESOLUTIONS",
     "Export",
     "FoundObject",
     "ImageCounts",
     "Lightcurve",
     "ObjectFilter",
+    "Resolution",
     "Summary",
     "Window",
     "cone",

@@ -58,6 +58,25 @@ def bins_of_points(objects: Rows, band: Any, t_us: Any, flux: Rows, error: Rows,
     return chosen
 
 
+STORED_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "object": "id", "t": "t", "flux_mean": "f8", "flux_err": "f8", "flux_min": "f8", "flux_max": "f8", "chi2": "f8",
+        "n": "i4", "n_forced": "i4", "band": "i2",
+    }
+)  # fmt: skip
+"""Columns of stored bins, as `read_columns` takes them; `band` is a number."""
+
+
+def stored_bins(columns: Mapping[str, Rows]) -> Rows:
+    """Return bins from their columns in the database."""
+    rows = np.zeros(len(columns["t"]), BIN)
+    rows["high"], rows["low"] = halves(columns["object"]).T
+    rows["weight"] = 1 / np.square(columns["flux_err"])
+    for name in ("t", "n", "n_forced", "flux_mean", "flux_min", "flux_max", "chi2", "band"):
+        rows[name] = columns[name]
+    return rows
+
+
 def merged(parts: Sequence[Rows], width_us: int) -> Rows:
     """Return bins of a width, of finer ones: sorted by band, object and time, one row each."""
     rows = np.concatenate(parts) if parts else np.zeros(0, BIN)

@@ -10,8 +10,8 @@ import asyncpg
 
 from trapline.common.postgres.connection import Connection
 from trapline.common.store.export import EXPORTS, OF_DATASET
-from trapline.common.store.lightcurve import ALWAYS, Window
 from trapline.common.store.objects import Cone, ObjectFilter
+from trapline.common.store.series import ALWAYS, Window
 
 _ROWS_AT_ONCE = 1000
 

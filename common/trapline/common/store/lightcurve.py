@@ -1,175 +1,237 @@
-"""The lightcurve of an object, with what it inherited when it was split from another."""
+"""Lightcurves at several resolutions: points where they are kept, bins where only those are left or wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import UUID
+from typing import Literal
 
-import asyncpg
 import numpy as np
 
-from trapline.common.ids import text_id
 from trapline.common.postgres.connection import Connection
-from trapline.common.store.columns import Array, Columns, read_columns
-from trapline.schemas.columns import array_to_ids
+from trapline.common.store.bins import BIN, STORED_TYPES, WIDTHS_US, Rows, bins_of_points, halves, merged, stored_bins
+from trapline.common.store.columns import Array, Columns, in_order, joined, read_columns
+from trapline.common.store.series import (
+    ALWAYS,
+    POINT_TYPES,
+    Lightcurve,
+    Series,
+    UnknownBandError,
+    Window,
+    all_bands,
+    find_series,
+    known,
+    read_points,
+)
+from trapline.schemas.columns import Kind, ids_to_array
+
+Resolution = Literal["auto", "point", "minute", "hour", "day"]
+RESOLUTIONS: tuple[Resolution, ...] = ("point", "minute", "hour", "day")
+"""finest first"""
+
+MOST_POINTS = 10_000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_IDS = ("object", "image", "source", "point")
 
-POINT_TYPES: Mapping[str, str] = {
-    "point": "id", "object": "id", "image": "id", "source": "id", "t": "t", "ra_deg": "f8", "dec_deg": "f8",
-    "pos_err_ew_deg": "f8", "pos_err_ns_deg": "f8", "flux_int": "f8", "flux_int_err": "f8", "flux_peak": "f8",
-    "flux_peak_err": "f8", "v": "f8", "eta": "f8", "snr": "f4", "deruiter": "f4", "flags": "i4", "n": "i4",
-    "kind": "i2", "link": "i2", "band": "i2",
-}  # fmt: skip
-"""Columns of a lightcurve's points; `band` is an index into its bands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of observation time: from `since` up to but not including `until`; None leaves it open."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-
-    def bounds(self) -> tuple[datetime, datetime]:
-        """Return both ends, far away where open."""
-        return self.since or datetime.min.replace(tzinfo=UTC), self.until or datetime.max.replace(tzinfo=UTC)
-
-
-ALWAYS = Window()
-
-
-@dataclass(frozen=True, slots=True)
-class Lightcurve:
-    """Points of one object in the order of time.
-
-    Attributes
-    ----------
-    object_id
-        Whose lightcurve this is. Rows of another `object` were inherited from an ancestor, before it was split.
-    bands, units
-        Names of the bands, and the unit of the fluxes in each; None where no image said it.
-    columns
-        By the names of `POINT_TYPES`, n rows each. NaN means not measured.
-    """
-
-    object_id: bytes
-    bands: Sequence[str]
-    units: Sequence[str | None]
-    columns: Columns
-
-    def __len__(self) -> int:
-        return len(self.columns["t"])
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each point as values by column, with the band's name and its unit: ids and times as Python has them."""
-        names = [name for name in self.columns if name not in {"t", "band", *_IDS}]
-        plain = {name: self.columns[name].tolist() for name in names}
-        ids = {name: [UUID(bytes=i) for i in array_to_ids(self.columns[name])] for name in _IDS}
-        for row in range(len(self)):
-            band = self.columns["band"][row]
-            yield {
-                "t": _EPOCH + timedelta(microseconds=int(self.columns["t"][row])),
-                "band": self.bands[band],
-                "unit": self.units[band],
-                **{name: values[row] for name, values in (plain | ids).items()},
-            }
-
-
-_SERIES = """
-WITH RECURSIVE line AS (
-    SELECT _id, parent FROM object WHERE _id = $1
-    UNION
-    SELECT object._id, object.parent FROM object JOIN line ON object._id = line.parent
-)
-SELECT line._id AS object, object_state.band, object_state.unit, object_state.n
-FROM line LEFT JOIN object_state ON object_state.object = line._id
-ORDER BY band
-"""
-
-# Bands are sent as numbers, so that rows have a fixed width; 0 for one that has no statistics yet.
-_POINTS = """
-SELECT _id, object, image, source, t, ra_deg, dec_deg, pos_err_ew_deg, pos_err_ns_deg, flux_int, flux_int_err,
-    flux_peak, flux_peak_err, v, eta, snr, deruiter, flags, n, kind, link,
+_BINS = """
+SELECT object, t, flux_mean, flux_err, flux_min, flux_max, chi2, n, n_forced,
     coalesce(array_position($2::text[], band), 0)::smallint
-FROM point
+FROM bin_{tier}
 WHERE object = ANY($1::uuid[]) AND ($3::text IS NULL OR band = $3) AND t >= $4::timestamptz AND t < $5::timestamptz
-ORDER BY t, band, _id
+"""
+_COUNT = """
+SELECT count(*) FROM (
+    SELECT FROM {table}
+    WHERE object = ANY($1::uuid[]) AND t >= $2::timestamptz AND t < $3::timestamptz AND ($4::text IS NULL OR band = $4)
+    LIMIT $5
+) AS rows
+"""
+_MARKS = """
+SELECT minute, hour, day FROM binning WHERE dataset = (SELECT dataset FROM object WHERE _id = ANY($1) LIMIT 1)
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """What a lightcurve is made of: an object and its ancestors, and the bands in which they were measured."""
+class Stages:
+    """Since when each resolution is kept, and until when points are in its bins."""
 
-    object_id: bytes
-    objects: Sequence[UUID]
-    units: Mapping[str, str | None]
-    n_points: Mapping[str, int]
-    """points of the object by band, inherited ones included"""
-
-    @property
-    def bands(self) -> list[str]:
-        """Names of the bands, sorted."""
-        return sorted(self.units)
+    since: Mapping[str, datetime]
+    until: Mapping[str, datetime]
 
 
-async def lightcurve(con: Connection, object_id: bytes, band: str | None = None, window: Window = ALWAYS) -> Lightcurve:
-    """Return the points of an object, in one band or in all.
+async def lightcurve(
+    con: Connection,
+    object_id: bytes,
+    band: str | None = None,
+    window: Window = ALWAYS,
+    resolution: Resolution = "auto",
+    most: int = MOST_POINTS,
+) -> Lightcurve:
+    """Return the lightcurve of an object, with what it inherited when it was split from another, as of one moment.
+
+    Where rows of that resolution are no longer kept, those of the next coarser one stand in their place. The end, which
+    is not binned yet, is binned here.
+
+    Parameters
+    ----------
+    con
+        A connection that is not in a transaction.
+    object_id, band, window
+        Whose, in which band (None: all), and when. Bins that begin inside the window are returned whole.
+    resolution
+        ``auto`` is the finest that gives no more than `most` rows.
+    most
+        How many rows ``auto`` may give; of days there may be more.
 
     Raises
     ------
     LookupError
         When no object has this id, or it has no points in this band: the text says which bands it has.
+    ValueError
+        When there is no such resolution.
     """
-    series = await find_series(con, object_id, band)
-    columns = await _points(con, series, series.bands, band, window)
-    if not columns["band"].all():
-        rows = await con.fetch("SELECT DISTINCT band FROM point WHERE object = ANY($1)", series.objects)
-        columns = await _points(con, series, bands := sorted({*series.bands, *(r["band"] for r in rows)}), band, window)
-    else:
-        bands = series.bands
-    columns["band"] = columns["band"] - np.int16(1)
-    return Lightcurve(object_id, bands, [series.units.get(b) for b in bands], columns)
+    if resolution not in ("auto", *RESOLUTIONS):
+        raise ValueError(f"there is no resolution {resolution!r}; there are auto, {', '.join(RESOLUTIONS)}")
+    async with con.transaction(isolation="repeatable_read", readonly=True):
+        series = await find_series(con, object_id, band)
+        stages = await _stages(con, series)
+        wanted = _Wanted(series, series.bands, band, window, stages)
+        tier = await _finest(con, wanted, most) if resolution == "auto" else resolution
+        curve = await _read(con, wanted, tier)
+        while resolution == "auto" and len(curve) > most and tier != RESOLUTIONS[-1]:
+            # What is not binned yet was not counted.
+            tier = RESOLUTIONS[RESOLUTIONS.index(tier) + 1]
+            curve = await _read(con, wanted, tier)
+    return curve
 
 
-async def find_series(con: Connection, object_id: bytes, band: str | None = None) -> Series:
-    """Return an object's ancestors and bands.
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked for; `bands` are the names that rows know by number."""
 
-    Raises
-    ------
-    LookupError
-        As `lightcurve` does.
-    """
-    rows = await con.fetch(_SERIES, UUID(bytes=object_id))
-    if not rows:
-        raise LookupError(f"no object {text_id(object_id)} is stored; `trapline cone RA DEC RADIUS` finds objects")
-    series = _series(object_id, rows)
-    if band is not None and band not in series.units:
-        point = "SELECT 1 FROM point WHERE object = ANY($1) AND band = $2 LIMIT 1"
-        if not await con.fetchval(point, series.objects, band):
-            known = ", ".join(series.bands) or "none"
-            raise LookupError(f"object {text_id(object_id)} has no points in band {band!r}; its bands are {known}")
-    return series
+    series: Series
+    bands: Sequence[str]
+    band: str | None
+    window: Window
+    stages: Stages
+
+    def part(self, since: datetime, until: datetime) -> _Wanted:
+        return replace(self, window=Window(since, until))
 
 
-def _series(object_id: bytes, rows: Sequence[asyncpg.Record]) -> Series:
-    with_state = [row for row in rows if row["band"] is not None]
-    own = {row["band"]: row["n"] for row in with_state if row["object"].bytes == object_id}
-    units = {row["band"]: row["unit"] for row in with_state if row["unit"] is not None}
-    return Series(
-        object_id,
-        list(dict.fromkeys(row["object"] for row in rows)),
-        {row["band"]: units.get(row["band"]) for row in with_state},
-        own,
-    )
+async def _stages(con: Connection, series: Series) -> Stages:
+    since = {row["name"]: row["since"] for row in await con.fetch("SELECT name, since FROM tier")}
+    row = await con.fetchrow(_MARKS, series.objects)
+    first, _ = ALWAYS.bounds()
+    return Stages(since, {tier: row[tier] if row else first for tier in WIDTHS_US})
 
 
-async def _points(
-    con: Connection, series: Series, bands: Sequence[str], band: str | None, window: Window
-) -> dict[str, Array]:
-    return await read_columns(con, POINT_TYPES, _POINTS, series.objects, list(bands), band, *window.bounds())
+async def _finest(con: Connection, wanted: _Wanted, most: int) -> Resolution:
+    """Return the finest resolution that gives no more than `most` rows, or the coarsest."""
+    for tier in RESOLUTIONS[:-1]:
+        left = most
+        for level, part in _levels(wanted, tier):
+            values = (wanted.series.objects, *part.window.bounds(), wanted.band, left + 1)
+            left -= await con.fetchval(_COUNT.format(table=table_of(level)), *values)
+            if left < 0:
+                break
+        else:
+            return tier
+    return RESOLUTIONS[-1]
+
+
+def _levels(wanted: _Wanted, tier: Resolution) -> Iterator[tuple[Resolution, _Wanted]]:
+    """Yield a tier with the part of a window in which it is kept, then the coarser ones that stand in for it before."""
+    first, upper = wanted.window.bounds()
+    for level in RESOLUTIONS[RESOLUTIONS.index(tier) :]:
+        lower = max(first, wanted.stages.since[level])
+        if lower < upper:
+            yield level, wanted.part(lower, upper)
+            upper = lower
+
+
+async def _read(con: Connection, wanted: _Wanted, tier: Resolution) -> Lightcurve:
+    """Return rows of a tier and, where it is gone, of coarser ones."""
+    try:
+        return await _rows(con, wanted, tier)
+    except UnknownBandError:
+        return await _rows(con, replace(wanted, bands=await all_bands(con, wanted.series)), tier)
+
+
+async def _rows(con: Connection, wanted: _Wanted, tier: Resolution) -> Lightcurve:
+    parts = []
+    for level, part in _levels(wanted, tier):
+        if level == "point":
+            parts.append(_of_points(await _points(con, part)))
+        else:
+            parts.append(_of_bins(await _binned(con, part, level), wanted.series.object_id, WIDTHS_US[level]))
+    if not parts:
+        parts = [_of_bins(np.zeros(0, BIN), wanted.series.object_id, 0)]
+    table = joined(parts)
+    series, order = wanted.series, np.lexsort((table["point"][:, -1], table["band"], table["t"]))
+    units = [series.units.get(band) for band in wanted.bands]
+    return Lightcurve(series.object_id, wanted.bands, units, in_order(table, order))
+
+
+async def _binned(con: Connection, wanted: _Wanted, level: str) -> Rows:
+    """Return the bins of a tier that begin in a window: stored ones, and those of what is not stored in it yet."""
+    width = WIDTHS_US[level]
+    first, last = (_ceiling(t, width) for t in wanted.window.bounds())
+    parts = []
+    for tier in reversed(list(WIDTHS_US)[: list(WIDTHS_US).index(level) + 1]):
+        end = min(last, wanted.stages.until[tier])
+        if first < end:
+            values = (wanted.series.objects, list(wanted.bands), wanted.band, first, end)
+            columns = await read_columns(con, STORED_TYPES, _BINS.format(tier=tier), *values)
+            parts.append(stored_bins({**columns, "band": known(columns["band"])}))
+            first = end
+    if first < last:
+        points = await _points(con, wanted.part(first, last))
+        flux, error = points["flux_int"], points["flux_int_err"]
+        forced = points["kind"] != Kind.BLIND
+        parts.append(bins_of_points(points["object"], points["band"], points["t"], flux, error, forced))
+    rows = merged(parts, 1)
+    # What an ancestor was measured is the object's own past.
+    rows["high"], rows["low"] = halves(ids_to_array([wanted.series.object_id]))[0]
+    return merged([rows], width)
+
+
+async def _points(con: Connection, wanted: _Wanted) -> dict[str, Array]:
+    return await read_points(con, wanted.series, wanted.bands, wanted.band, wanted.window)
+
+
+def table_of(tier: str) -> str:
+    """Return the table that holds a resolution."""
+    return "point" if tier == "point" else f"bin_{tier}"
+
+
+def _of_points(points: Columns) -> Columns:
+    forced, flux = points["kind"] != Kind.BLIND, points["flux_int"]
+    n = len(flux)
+    return {
+        **points, "width_s": np.zeros(n), "flux_min": flux, "flux_max": flux, "chi2": np.zeros(n),
+        "n_points": np.ones(n, np.int32), "n_forced": forced.astype(np.int32),
+    }  # fmt: skip
+
+
+def _of_bins(rows: Rows, object_id: bytes, width_us: int) -> Columns:
+    empty = {"id": np.zeros((len(rows), 16), np.uint8), "t": rows["t"]}
+    table = {name: empty.get(kind, _blank(kind, len(rows))) for name, kind in POINT_TYPES.items()}
+    table["object"] = np.tile(np.frombuffer(object_id, np.uint8), (len(rows), 1))
+    table["band"] = rows["band"].astype(np.int16)
+    table["flux_int"], table["flux_int_err"] = rows["flux_mean"], 1 / np.sqrt(rows["weight"])
+    table["kind"] = np.where(rows["n_forced"] == rows["n"], Kind.FORCED, Kind.BLIND).astype(np.int16)
+    extremes = {name: rows[name] for name in ("flux_min", "flux_max", "chi2", "n_forced")}
+    return {**table, **extremes, "width_s": np.full(len(rows), width_us / 1e6), "n_points": rows["n"]}
+
+
+def _blank(kind: str, n: int) -> Array:
+    return np.full(n, np.nan, kind) if kind in ("f8", "f4") else np.zeros(n, {"id": "u1", "t": "i8"}.get(kind, kind))
+
+
+def _ceiling(time: datetime, width_us: int) -> datetime:
+    """Return the first multiple of a width that is not before a time; the ends of all time as they are."""
+    width = timedelta(microseconds=width_us)
+    rest = (time - _EPOCH) % width
+    return time if time in ALWAYS.bounds() or not rest else time + (width - rest)

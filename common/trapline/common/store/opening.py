@@ -23,9 +23,10 @@ from trapline.common.postgres.migrate import refuse_other_schema
 from trapline.common.store.arguments import When, as_cone, as_id, as_time
 from trapline.common.store.events import find_images, find_transients
 from trapline.common.store.export import EXPORTS, Batch, batches
-from trapline.common.store.lightcurve import Window, lightcurve
+from trapline.common.store.lightcurve import MOST_POINTS, Resolution, lightcurve
 from trapline.common.store.objects import FoundObject, ObjectFilter, find_objects
 from trapline.common.store.polygon import Polygon
+from trapline.common.store.series import Window
 from trapline.common.supervisor.database import existing_database
 
 T = TypeVar("T")
@@ -90,7 +91,14 @@ class LightcurveReader:
         return table_of(kinds_of(FoundObject.__annotations__), ([getattr(r, n) for n in names] for r in rows))
 
     def lightcurve(
-        self, object_id: str | bytes | UUID, band: str | None = None, since: When = None, until: When = None
+        self,
+        object_id: str | bytes | UUID,
+        band: str | None = None,
+        since: When = None,
+        until: When = None,
+        *,
+        resolution: Resolution = "auto",
+        most: int = MOST_POINTS,
     ) -> Any:
         """Return the lightcurve of an object as an astropy `TimeSeries`, with what it inherited.
 
@@ -102,6 +110,9 @@ class LightcurveReader:
             Only this band.
         since, until
             Observation time, from and up to but not including.
+        resolution
+            ``point``, ``minute``, ``hour``, ``day``, or ``auto``: the finest with no more than `most` rows. Where
+            points are no longer kept, bins stand in their place; `width_s` tells which is which.
 
         Raises
         ------
@@ -111,7 +122,7 @@ class LightcurveReader:
         from trapline.common.store.timeseries import time_series
 
         key, window = as_id(object_id), Window(as_time(since), as_time(until))
-        return time_series(self._read(lambda con: lightcurve(con, key, band, window)))
+        return time_series(self._read(lambda con: lightcurve(con, key, band, window, resolution, most)))
 
     def transients(self, since: When = None, until: When = None, *, cone: Any = None, **filters: Any) -> Any:
         """Return events as an astropy `Table`, in the order of time.

@@ -12,7 +12,7 @@ from astropy.timeseries import TimeSeries
 
 from trapline.common.ids import text_id
 from trapline.common.store.columns import Array, text_ids
-from trapline.common.store.lightcurve import Lightcurve
+from trapline.common.store.series import Lightcurve
 from trapline.common.store.tables import flux_unit, time_of
 from trapline.schemas.columns import Kind
 
@@ -20,8 +20,23 @@ LIMIT_SIGMA = 3.0
 GAP_STEPS = 5.0
 
 _KINDS = np.array([kind.name.lower() for kind in Kind])
-_FLUXES = ("flux_int", "flux_int_err", "flux_peak", "flux_peak_err")
-_PLAIN = ("snr", "ra_deg", "dec_deg", "pos_err_ew_deg", "pos_err_ns_deg", "deruiter", "n", "v", "eta", "flags")
+_FLUXES = ("flux_int", "flux_int_err", "flux_peak", "flux_peak_err", "flux_min", "flux_max")
+_PLAIN = (
+    "width_s",
+    "n_points",
+    "n_forced",
+    "chi2",
+    "snr",
+    "ra_deg",
+    "dec_deg",
+    "pos_err_ew_deg",
+    "pos_err_ns_deg",
+    "deruiter",
+    "n",
+    "v",
+    "eta",
+    "flags",
+)
 _IDS = ("object", "image", "source", "point")
 _DESCRIPTIONS: Mapping[str, str] = {
     "time": "start of the image, UTC",
@@ -32,6 +47,12 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "forced": "measured because the position was known: the flux may be noise",
     "is_limit": f"forced, and below {LIMIT_SIGMA:g} sigma: plot upper_limit in place of the flux",
     "upper_limit": f"the larger of 0 and the flux, plus {LIMIT_SIGMA:g} sigma; NaN where is_limit is false",
+    "width_s": "length of the bin of which this is the weighted mean; 0 for a point as measured",
+    "n_points": "points in the bin",
+    "n_forced": "forced ones among them",
+    "flux_min": "smallest integrated flux in the bin",
+    "flux_max": "largest integrated flux in the bin",
+    "chi2": "of the points in the bin against their mean; n_points - 1 is expected of a steady source",
     "gap": f"before this row the band was not measured for more than {GAP_STEPS:g} of its usual time steps",
     "inherited": "measured as an ancestor of this object, before that was split",
     "snr": "peak flux over the local noise",
@@ -66,12 +87,16 @@ def time_series(curve: Lightcurve) -> Any:
     own = np.frombuffer(curve.object_id, np.uint8)
     series["inherited"] = (columns["object"] != own).any(axis=1)
     for name in _PLAIN:
-        series[name] = Column(columns[name], unit="deg" if name.endswith("_deg") else None)
+        series[name] = Column(columns[name], unit=_unit(name))
     for name in _IDS:
         series[name] = text_ids(columns[name])
     _describe(series)
     series.meta["object"] = text_id(curve.object_id)
     return series
+
+
+def _unit(name: str) -> str | None:
+    return next((unit for end, unit in (("_deg", "deg"), ("_s", "s")) if name.endswith(end)), None)
 
 
 def upper_limits(flux: Array, error: Array, forced: Array) -> npt.NDArray[np.float64]:
