@@ -9,19 +9,13 @@ import asyncpg
 
 from trapline.common.postgres.connection import Connection
 from trapline.common.relay.requests import Cursor
-<<<<<<< HEAD
-from trapline.database_dumper import event_rows, image_rows, triage_rows
-from trapline.database_dumper.binary_copy import HEADER, TRAILER
-from trapline.database_dumper.core import Copied, RecordRows, Row, Tables, tables_of
-=======
 from trapline.common.store.bins import POSTGRES_EPOCH_US
-from trapline.database_dumper import event_rows, image_rows
+from trapline.database_dumper import event_rows, image_rows, triage_rows
 from trapline.database_dumper.binning import Binning, Held, tiers
 from trapline.database_dumper.copying import copy, copy_over
 from trapline.database_dumper.core import RecordRows, Row, Tables, tables_of
 from trapline.database_dumper.lightcurve_rows import Block
 from trapline.database_dumper.partitions import make_partitions
->>>>>>> 4ed555f (The store keeps points for a time and bins for ever)
 from trapline.database_dumper.values import as_uuid, position_id
 from trapline.schemas.columns import array_to_ids
 from trapline.schemas.header import Place
