@@ -9,6 +9,7 @@ import typer
 from trapline.common.commands import (
     bench,
     channels,
+    configuration,
     database,
     doctor,
     inspect,
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (mesh, channels, journal, keys, database, schema, inspect, doctor, bench):
+for module in (mesh, channels, journal, keys, database, schema, configuration, inspect, doctor, bench):
     app.add_typer(module.app)
 app.add_typer(survey.group)
 
