@@ -18,6 +18,7 @@ from trapline.common.channel.subscription import UnknownChannelError
 from trapline.common.config.mesh import load_config
 from trapline.common.relay.process import relay_address
 from trapline.common.security.identity import client_keys, given_keys
+from trapline.common.store.opening import open_store
 from trapline.schemas.columns import NewerSchemaError
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "UnknownChannelError",
     "connect",
     "connect_async",
+    "open_store",
 ]
 
 

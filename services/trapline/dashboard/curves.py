@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trapline.common.store.lightcurve import Point
-from trapline.dashboard.rendering import as_us
+from trapline.common.store.series import Lightcurve
 
 Float = npt.NDArray[np.float64]
 
 
-def curves_of(points: Sequence[Point], most: int, since_s: float, until_s: float) -> list[dict[str, Any]]:
+def curves_of(curve: Lightcurve, most: int, since_s: float, until_s: float) -> list[dict[str, Any]]:
     """Return a dictionary of columns per band.
 
     Parameters
     ----------
-    points
-        Of an object, in the order of time.
+    curve
+        Of an object.
     most
         Points per band; more are replaced by weighted means of neighbours.
     since_s, until_s
         Stretch of time that is wanted, s since 1970-01-01 UTC.
     """
-    bands: dict[str, list[Point]] = {}
-    for point in points:
-        bands.setdefault(point.band, []).append(point)
-    return [_curve(name, some, most, since_s, until_s) for name, some in sorted(bands.items())]
+    bands = curve.columns["band"]
+    return [
+        _curve(curve, number, most, since_s, until_s) for number in range(len(curve.bands)) if (bands == number).any()
+    ]
 
 
-def _curve(name: str, points: Sequence[Point], most: int, since_s: float, until_s: float) -> dict[str, Any]:
-    t = np.array([as_us(p.t) for p in points], np.float64) / 1e6
-    columns = {
-        "t": t,
-        "flux": np.array([p.flux_int for p in points]),
-        "err": np.array([p.flux_int_err for p in points]),
-        "kind": np.array([p.kind for p in points], np.float64),
-    }
-    inside = (t >= since_s) & (t <= until_s)
+def _curve(curve: Lightcurve, band: int, most: int, since_s: float, until_s: float) -> dict[str, Any]:
+    own = curve.columns["band"] == band
+    names = {"t": "t", "flux": "flux_int", "err": "flux_int_err", "kind": "kind"}
+    columns = {key: curve.columns[name][own].astype(np.float64) for key, name in names.items()}
+    columns["t"] /= 1e6
+    points = len(columns["t"])
+    inside = (columns["t"] >= since_s) & (columns["t"] <= until_s)
     columns = {key: column[inside] for key, column in columns.items()}
     step = 1
     if most > 0 and len(columns["t"]) > most:
         step = -(-len(columns["t"]) // most)
         columns = thinned(columns, step)
-    unit = next((p.unit for p in points if p.unit), "")
     plain = {key: [None if v != v else v for v in column.tolist()] for key, column in columns.items()}  # noqa: PLR0124
-    return {"name": name, "unit": unit, "points": len(points), "shown": len(columns["t"]), "mean_of": step, **plain}
+    name, unit = curve.bands[band], curve.units[band] or ""
+    return {"name": name, "unit": unit, "points": points, "shown": len(columns["t"]), "mean_of": step, **plain}
 
 
 def thinned(columns: dict[str, Float], step: int) -> dict[str, Float]:

@@ -36,6 +36,9 @@ COLUMNS = (
 _NEIGHBOURS_DEG = 1.0
 _MOST_NEIGHBOURS = 12
 
+_MOST_ROWS = 100_000
+"""of a lightcurve; where there are more, bins are shown"""
+
 
 async def show_list(request: Request) -> Response:
     """Show a page of objects, a row per band."""
@@ -113,7 +116,7 @@ async def curve(request: Request) -> Response:
     key = _id(request.path_params["id"])
     try:
         async with site.store() as con:
-            points = await lightcurve(con, key.bytes)
+            points = await lightcurve(con, key.bytes, most=_MOST_ROWS)
     except LookupError as error:
         raise HTTPException(404, str(error)) from None
     most = int(query.get("most", 4000))
@@ -128,15 +131,14 @@ async def points_table(request: Request) -> Response:
     key = _id(request.path_params["id"])
     try:
         async with site.store() as con:
-            points = await lightcurve(con, key.bytes)
+            points = list((await lightcurve(con, key.bytes, resolution="point")).rows())
     except LookupError as error:
         raise HTTPException(404, str(error)) from None
-    names = points[0].__struct_fields__
-    columns = [Column(name, "", isinstance(getattr(points[0], name), (int, float))) for name in names]
+    columns = [Column(name, "", isinstance(value, (int, float))) for name, value in points[0].items()] if points else []
 
     async def rows() -> AsyncIterator[Row]:
         for point in points:
-            yield {name: getattr(point, name) for name in names}
+            yield point
 
     return table_response(request.path_params["form"], f"lightcurve-{key}", columns, rows())
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trapline.common.store.bins import POSTGRES_EPOCH_US
 from trapline.schemas.columns import SchemaError
 
 Column = npt.NDArray[Any]
@@ -18,8 +19,6 @@ Field = Column | bytes | None
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 
-POSTGRES_EPOCH_US = 946_684_800_000_000
-"""2000-01-01 UTC, from where the server counts microseconds"""
 MIN_T_US = -62_135_596_800_000_000
 """0001-01-01 UTC: the earliest time that every client of the database can read"""
 MAX_T_US = 253_402_300_799_999_999

@@ -18,6 +18,21 @@ class DumperConfig(ServiceSection):
     flush_s: Seconds = Field(
         default=0.5, gt=0, le=60, description="a batch is stored when its first record is that old"
     )
+    keep_points_s: Seconds = Field(
+        default=30 * 86_400,
+        ge=0,
+        description="how long points stay as measured, by the time of the images; 0: for ever",
+    )
+    keep_minutes_s: Seconds = Field(default=365 * 86_400, ge=0, description="how long bins of minutes stay")
+    keep_hours_s: Seconds = Field(default=0, ge=0, description="how long bins of hours stay; those of days always do")
+    point_partition_s: Seconds = Field(
+        default=86_400,
+        ge=60,
+        description="length of a partition of points; choose it so that one holds some million points",
+    )
+    bin_grace_s: Seconds = Field(
+        default=30.0, ge=0, description="a minute is binned this long after its end, by the time of the images"
+    )
     flush_records: int = Field(default=200, ge=1, le=10_000, description="and when it has that many records")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xxhash
 
+from trapline.common.store.bins import POSTGRES_EPOCH_US, bins_of_points, ids_of
 from trapline.database_dumper.binary_copy import Column, Field, timestamps
 from trapline.database_dumper.values import as_text, dataset_id
 from trapline.schemas.columns import Arrays, Kind, SchemaError, array_to_ids
@@ -77,6 +78,31 @@ def point_fields(block: Block) -> dict[str, Field]:
         "link": columns["link"].astype(np.int16),
         "band": block.band,
     }
+
+
+def bin_rows(block: Block, band: int, chosen: Column | None = None) -> Column:
+    """Return the points of one record, all or some, as bins of one."""
+    columns = block.points if chosen is None else {name: column[chosen] for name, column in block.points.items()}
+    return bins_of_points(
+        columns["object_id"], band, block.t + POSTGRES_EPOCH_US, columns["flux_int"], columns["flux_int_err"],
+        columns["kind"] != Kind.BLIND,
+    )  # fmt: skip
+
+
+def bin_fields(rows: Column, bands: Sequence[bytes]) -> Iterator[dict[str, Field]]:
+    """Yield, band by band, the columns of a table of bins."""
+    for number in np.unique(rows["band"]):
+        band, chosen = bands[number], rows[rows["band"] == number]
+        objects = ids_of(chosen)
+        yield {
+            "_id": state_ids(objects, band),
+            "object": objects,
+            "t": timestamps(chosen["t"], "t of a bin"),
+            "flux_mean": chosen["flux_mean"],
+            "flux_err": 1 / np.sqrt(chosen["weight"]),
+            **{name: chosen[name] for name in ("flux_min", "flux_max", "chi2", "n", "n_forced")},
+            "band": band,
+        }
 
 
 def object_fields(blocks: Sequence[Block]) -> dict[str, Field]:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
+import asyncpg
+import structlog
+
 from trapline.common.channel import Record
 from trapline.common.config import ConfigError
-from trapline.common.postgres.connection import Database, open_database
-from trapline.common.postgres.errors import DatabaseUnavailableError
-from trapline.common.postgres.migrate import newest_version, version
+from trapline.common.postgres.connection import Connection, Database, open_database
+from trapline.common.postgres.errors import DatabaseError, DatabaseUnavailableError
+from trapline.common.postgres.migrate import refuse_other_schema
 from trapline.common.relay.requests import Cursor
 from trapline.common.runtime.context import Context
 from trapline.common.runtime.daemon import Service
 from trapline.common.runtime.sink import Sink, Unavailable
+from trapline.database_dumper.binning import Binning
 from trapline.database_dumper.config import DumperConfig
 from trapline.database_dumper.core import rows_of
+from trapline.database_dumper.retention import maintain
 from trapline.database_dumper.store import read_positions, store_batch
 from trapline.schemas.header import Header
 from trapline.schemas.message import Message
+
+_MAINTAIN_S = 60.0
 
 
 class LightcurveStore:
@@ -30,23 +40,32 @@ class LightcurveStore:
         An open one.
     reader
         Whose positions these are. It names the journals too: other journals are read from their start.
+    binning
+        Open bins, and how long what is kept.
+    counters
+        Where to count what is dropped.
     """
 
-    def __init__(self, database: Database, reader: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        reader: str,
+        binning: Binning | None = None,
+        counters: Counter[str] | None = None,
+    ) -> None:
         self._database = database
         self._reader = reader
+        self._binning = binning or Binning()
+        self._counters = Counter[str]() if counters is None else counters
+        self._maintained = -math.inf
 
     async def positions(self) -> list[Cursor]:
         """Return the committed read positions, once the tables are there."""
         try:
             async with self._database.connection() as con:
-                found = await version(con)
-                if found != newest_version():
-                    raise Unavailable(
-                        f"the database has schema {found}, not {newest_version()}: run `trapline db upgrade`"
-                    )
+                await refuse_other_schema(con)
                 return await read_positions(con, self._reader)
-        except DatabaseUnavailableError as error:
+        except DatabaseError as error:
             raise Unavailable(str(error)) from error
 
     async def store(self, records: Sequence[Record], positions: Sequence[Cursor]) -> None:
@@ -54,9 +73,22 @@ class LightcurveStore:
         rows = [rows_of(record.place, _message(record)) for record in records]
         try:
             async with self._database.connection() as con:
-                await store_batch(con, self._reader, rows, positions)
+                await store_batch(con, self._reader, rows, positions, self._binning)
+                self._counters["bins_expired"] = self._binning.expired
+                await self._maintain(con)
         except DatabaseUnavailableError as error:
             raise Unavailable(str(error)) from error
+
+    async def _maintain(self, con: Connection) -> None:
+        """Care for the partitions now and then: a batch that is committed does not wait for it long."""
+        if time.monotonic() - self._maintained >= _MAINTAIN_S:
+            self._maintained = time.monotonic()
+            try:
+                self._counters["partitions_dropped"] += await maintain(con, self._binning)
+            except asyncpg.PostgresError as error:
+                # The batch is stored: no record is at fault, and the next round finishes what this one began.
+                self._counters["maintenance_errors"] += 1
+                structlog.get_logger().error("cannot care for the partitions", reason=str(error))
 
 
 def _message(record: Record) -> Message[Header]:
@@ -71,7 +103,8 @@ async def run(context: Context) -> None:
     if dsn is None:
         raise ConfigError("database.dsn is not set: `trapline up` runs an embedded server, a service alone needs a DSN")
     async with open_database(dsn, context.config.database, program=f"trapline {context.name}") as database:
-        store = LightcurveStore(database, f"{context.name}@{context.config.identity}")
+        reader = f"{context.name}@{context.config.identity}"
+        store = LightcurveStore(database, reader, Binning(settings), context.counters)
         await Sink(
             context,
             store,

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from uuid import UUID
 
 import asyncpg
 
 from trapline.common.postgres.connection import Connection
 from trapline.common.relay.requests import Cursor
+from trapline.common.store.bins import POSTGRES_EPOCH_US
 from trapline.database_dumper import event_rows, image_rows, triage_rows
-from trapline.database_dumper.binary_copy import HEADER, TRAILER
-from trapline.database_dumper.core import Copied, RecordRows, Row, Tables, tables_of
+from trapline.database_dumper.binning import Binning, Held, tiers
+from trapline.database_dumper.copying import copy, copy_over
+from trapline.database_dumper.core import RecordRows, Row, Tables, tables_of
+from trapline.database_dumper.lightcurve_rows import Block
+from trapline.database_dumper.partitions import make_partitions
 from trapline.database_dumper.values import as_uuid, position_id
+from trapline.schemas.columns import array_to_ids
 from trapline.schemas.header import Place
 
 # An object's position and its time of last detection are renewed only where they changed: the index on the position is
@@ -34,7 +40,11 @@ async def read_positions(con: Connection, reader: str) -> list[Cursor]:
 
 
 async def store_batch(
-    con: Connection, reader: str, records: Sequence[RecordRows], positions: Sequence[Cursor] = ()
+    con: Connection,
+    reader: str,
+    records: Sequence[RecordRows],
+    positions: Sequence[Cursor] = (),
+    binning: Binning | None = None,
 ) -> int:
     """Store records and read positions, all or nothing, and return how many records were new.
 
@@ -48,14 +58,19 @@ async def store_batch(
         Rows, in the order of reading. What a committed position already covers is left out.
     positions
         Behind the records. Without them, those behind the last record of each partition. None moves backwards.
+    binning
+        Open bins of the batches before; without it they are read back.
     """
+    binning = binning or Binning()
+    held: dict[UUID, Held] = {}
     async with con.transaction():
         await con.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", reader)
         committed = {(c.channel, c.partition): c for c in await read_positions(con, reader)}
         fresh = [r for r in records if not _is_stored(r.place, committed.get((r.place.channel, r.place.partition)))]
         if fresh:
-            await _write(con, tables_of(fresh))
+            held = await _write(con, fresh, binning)
         await _write_positions(con, reader, positions or _behind(fresh))
+    binning.remember(held)
     return len(fresh)
 
 
@@ -70,13 +85,25 @@ def _behind(records: Sequence[RecordRows]) -> list[Cursor]:
     return list(last.values())
 
 
-async def _write(con: Connection, tables: Tables) -> None:
+async def _write(con: Connection, records: Sequence[RecordRows], binning: Binning) -> dict[UUID, Held]:
+    """Write all tables, and return the open bins after it."""
+    since = (await tiers(con))["point"] - POSTGRES_EPOCH_US
+    tables = tables_of(records, since)
+    blocks = [r.block for r in records if r.block is not None and len(r.block.points["kind"])]
     await con.executemany("INSERT INTO dataset (_id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", tables.datasets)
+    held = await binning.lock(con, blocks)
+    await _write_facts(con, tables)
+    kept = [block for block in blocks if block.t >= since]
+    width = round(binning.config.point_partition_s * 1e6)
+    await make_partitions(con, "point", width, sorted({block.t + POSTGRES_EPOCH_US for block in kept}))
+    return await binning.add(con, held, blocks, await _copy_points(con, tables, blocks, since))
+
+
+async def _write_facts(con: Connection, tables: Tables) -> None:
     await _insert(con, "image", image_rows.COLUMNS, tables.images, "NOTHING")
-    await _copy_over(con, "object", tables.objects, _RENEW_OBJECT)
+    await copy_over(con, "object", tables.objects, _RENEW_OBJECT)
     renewed = ", ".join(f"{name} = excluded.{name}" for name in tables.states.columns if name not in _KEYS)
-    await _copy_over(con, "object_state", tables.states, f"(object, band) DO UPDATE SET {renewed}")
-    await _copy_points(con, tables.points)
+    await copy_over(con, "object_state", tables.states, f"(object, band) DO UPDATE SET {renewed}")
     await con.executemany("UPDATE object SET parent = $2 WHERE _id = $1", tables.parents)
     await con.executemany("UPDATE object SET retired = true WHERE _id = $1", tables.retired)
     renewed = ", ".join(f"{name} = excluded.{name}" for name in event_rows.RENEWED)
@@ -90,39 +117,24 @@ async def _insert(con: Connection, table: str, columns: Sequence[str], rows: Seq
     await con.executemany(f"INSERT INTO {into} VALUES ({values}) ON CONFLICT (_id) DO {do}", rows)  # noqa: S608
 
 
-async def _copy_points(con: Connection, points: Copied) -> None:
-    """Copy points straight into their table; where one is there already, the first of its id stays."""
+async def _copy_points(con: Connection, tables: Tables, blocks: Sequence[Block], since: int) -> set[bytes] | None:
+    """Copy points straight into their table; where one is there already, the first of its id stays.
+
+    Returns
+    -------
+    set of bytes or None
+        Ids of the points that were not there before; None when all were not. Points that are no longer kept count as
+        new: nothing tells whether they were there.
+    """
     try:
         async with con.transaction():
-            await _copy(con, "point", points)
+            await copy(con, "point", tables.points)
     except asyncpg.UniqueViolationError:
         # A writer that lost its unsynced tail in a power cut says again, in a new epoch, what it had said.
-        await _copy_over(con, "point", points, "(_id) DO NOTHING")
-
-
-async def _copy_over(con: Connection, table: str, rows: Copied, conflict: str) -> None:
-    """Insert rows by way of a temporary table, which is the only way for COPY to meet rows that exist."""
-    if not rows.pieces:
-        return
-    staged, columns = f"staged_{table}", ", ".join(rows.columns)
-    await con.execute(
-        f"CREATE TEMP TABLE IF NOT EXISTS {staged} (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
-    )
-    await _copy(con, staged, rows)
-    await con.execute(
-        f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged} ON CONFLICT {conflict}"  # noqa: S608
-    )
-
-
-async def _copy(con: Connection, table: str, rows: Copied) -> None:
-    async def pieces() -> AsyncIterator[bytes]:
-        yield HEADER
-        for piece in rows.pieces:
-            yield piece
-        yield TRAILER
-
-    if rows.pieces:
-        await con.copy_to_table(table, source=pieces(), columns=rows.columns, format="binary")
+        new = set(await copy_over(con, "point", tables.points, "(_id, t) DO NOTHING", "RETURNING _id"))
+        expired = (array_to_ids(block.points["point_id"]) for block in blocks if block.t < since)
+        return new.union(*expired)
+    return None
 
 
 async def _write_positions(con: Connection, reader: str, positions: Sequence[Cursor]) -> None:

@@ -11,7 +11,10 @@ from trapline.common.postgres.cluster import Cluster
 from trapline.common.postgres.errors import DatabaseError, DatabaseUnavailableError
 from trapline.common.testing.postgres import empty_database, run_sql
 
-TABLES = {"dataset", "image", "object", "object_state", "point", "transient", "triage", "reader_position"}
+PARTITIONED = {"point", "bin_minute", "bin_hour", "bin_day"}
+TABLES = PARTITIONED | {
+    "dataset", "image", "object", "object_state", "transient", "reader_position", "tier", "binning", "triage",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -81,8 +84,9 @@ def test_every_table_has_a_key_of_the_client(dsn: str) -> None:
         JOIN pg_type AS t ON t.oid = a.atttypid
         WHERE i.indisprimary AND c.relnamespace = 'public'::regnamespace AND c.relname <> 'schema_version'
     """
-    keys = {row[0]: tuple(row)[1:] for row in run_sql(dsn, query)}
-    assert keys == dict.fromkeys(TABLES, ("_id", "uuid", False))
+    keys = {tuple(row) for row in run_sql(dsn, query)}
+    ids = {(table, "_id", "uuid", False) for table in TABLES}
+    assert keys == ids | {(table, "t", "timestamptz", False) for table in PARTITIONED}
 
 
 def test_a_nullable_column_has_no_default(dsn: str) -> None:
@@ -99,7 +103,7 @@ def test_tables_and_physical_columns_say_what_they_are(dsn: str) -> None:
     assert all(row[0] for row in described)
     query = """
         SELECT c.relname || '.' || a.attname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
-        WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND a.attnum > 0
+        WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND a.attnum > 0
             AND (a.attname LIKE '%\\_deg' OR a.attname IN ('t', 'kind', 'flags', 'v', 'eta'))
             AND col_description(c.oid, a.attnum) IS NULL AND c.relname <> 'transient'
     """

@@ -13,7 +13,7 @@ import pytest
 import lightcurve_messages as mesh
 from trapline.common.postgres.connection import Connection, open_database
 from trapline.common.sky import separation_deg
-from trapline.common.store import EXPORTS, cone, export, lightcurve, summary
+from trapline.common.store import EXPORTS, Window, cone, export, lightcurve, summary
 from trapline.database_dumper.core import rows_of
 from trapline.database_dumper.store import store_batch
 from trapline.schemas.columns import Kind
@@ -22,6 +22,7 @@ from trapline.schemas.lightcurves import Fork
 from trapline.schemas.message import Message
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIMES = [EPOCH + timedelta(microseconds=mesh.START_US + i * mesh.STEP_US) for i in range(5)]
 
 
 @pytest.fixture
@@ -85,22 +86,45 @@ async def test_a_lightcurve_is_in_the_order_of_time_with_what_was_measured(con: 
     order = [4, 0, 3, 1, 2]
     messages = {i: mesh.lightcurves_message(i, [target, other]) for i in order}
     await store(*(mesh.images_message(i) for i in order), *(messages[i] for i in order))
-    points = await lightcurve(con, target)
-    assert [p.t for p in points] == [EPOCH + timedelta(microseconds=mesh.START_US + i * mesh.STEP_US) for i in range(5)]
-    assert [p.flux_int for p in points] == [messages[i].arrays["flux_int"][0] for i in range(5)]
-    assert {(p.object.bytes, p.band, p.unit) for p in points} == {(target, "60.1 MHz", "Jy")}
+    points = list((await lightcurve(con, target)).rows())
+    assert [p["t"] for p in points] == [
+        EPOCH + timedelta(microseconds=mesh.START_US + i * mesh.STEP_US) for i in range(5)
+    ]
+    assert [p["flux_int"] for p in points] == [messages[i].arrays["flux_int"][0] for i in range(5)]
+    assert {(p["object"].bytes, p["band"], p["unit"]) for p in points} == {(target, "60.1 MHz", "Jy")}
 
 
 async def test_one_band_of_a_lightcurve(con: Connection, store: Any) -> None:
     (target,) = mesh.object_ids(1)
     bands = ["a", "b", "a"]
-    images = [mesh.image(i, band=Band(band)) for i, band in enumerate(bands)]
+    images = [mesh.image(i, band=Band(band), unit=None if band == "b" else "nJy") for i, band in enumerate(bands)]
     await store(*(mesh.lightcurves_message(i, [target], image=of) for i, of in enumerate(images)))
-    assert [p.band for p in await lightcurve(con, target)] == bands
-    assert [p.band for p in await lightcurve(con, target, "a")] == ["a", "a"]
-    assert {p.unit for p in await lightcurve(con, target)} == {None}, "without the image its unit is not known"
+    both, one = [list((await lightcurve(con, target, band)).rows()) for band in (None, "a")]
+    assert [(p["band"], p["unit"]) for p in both] == [("a", "nJy"), ("b", None), ("a", "nJy")]
+    assert [p["band"] for p in one] == ["a", "a"]
     with pytest.raises(LookupError, match=r"no points in band 'c'; its bands are a, b"):
         await lightcurve(con, target, "c")
+
+
+async def test_a_point_of_a_band_without_statistics_is_there(con: Connection, store: Any) -> None:
+    (target,) = mesh.object_ids(1)
+    bare = mesh.lightcurves_message(1, [target], image=mesh.image(1, band=Band("0 no states")))
+    bare = Message(bare.header, {k: v for k, v in bare.arrays.items() if not k.startswith("states.")})
+    await store(mesh.lightcurves_message(0, [target]), bare)
+    assert [p["band"] for p in (await lightcurve(con, target)).rows()] == ["60.1 MHz", "0 no states"]
+    assert len(await lightcurve(con, target, "0 no states")) == 1
+
+
+async def test_a_window_holds_its_beginning_and_not_its_end(con: Connection, store: Any) -> None:
+    (target,) = mesh.object_ids(1)
+    await store(*(mesh.lightcurves_message(i, [target]) for i in range(5)))
+    for since, until, wanted in (
+        (TIMES[1], TIMES[3], TIMES[1:3]),
+        (None, TIMES[1], TIMES[:1]),
+        (TIMES[4], None, TIMES[4:]),
+    ):
+        found = await lightcurve(con, target, None, Window(since, until))
+        assert [p["t"] for p in found.rows()] == wanted
 
 
 async def test_an_unknown_object_is_answered_with_how_to_find_one(con: Connection) -> None:
@@ -115,9 +139,9 @@ async def test_what_was_split_inherits_the_past(con: Connection, store: Any) -> 
     await store(mesh.lightcurves_message(2, [leaf], forks=[Fork(left, [leaf])], retired=[left]))
     await store(mesh.lightcurves_message(3, [root, leaf, right], kind=Kind.FORCED))
     measured = {
-        key: [(p.object.bytes, round((p.t - EPOCH) / timedelta(seconds=1) - mesh.START_US / 1e6)) for p in points]
+        key: [(p["object"].bytes, round((p["t"] - EPOCH) / timedelta(seconds=1) - mesh.START_US / 1e6)) for p in points]
         for key in (root, left, right, leaf)
-        if (points := await lightcurve(con, key))
+        if (points := (await lightcurve(con, key)).rows())
     }
     assert measured[root] == [(root, 0), (root, 3)]
     assert sorted(measured[leaf]) == sorted([(root, 0), (left, 1), (leaf, 2), (root, 3), (leaf, 3)])

@@ -144,6 +144,8 @@ def process(
         "dashboard": {"replicas": 0},
         "associator": {"max_hold_s": None, "idle_after_s": None},
         "image_ingest": {"paths": [_absolute(path) for path in paths], "streams": []},
+        # An archive is as old as it is: all of it is wanted.
+        "database_dumper": {"keep_points_s": 0, "keep_minutes_s": 0},
     }
     if store and "://" in store:
         overrides["database"] = {"dsn": store}

@@ -50,6 +50,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except ConfigError as error:
         fail(error, 2)
+    except BrokenPipeError:
+        raise  # no error of ours: whoever read our output has enough
     except EXPECTED as error:
         fail(error)
     except KeyboardInterrupt:

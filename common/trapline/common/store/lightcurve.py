@@ -1,85 +1,237 @@
-"""The lightcurve of an object, with what it inherited when it was split from another."""
+"""Lightcurves at several resolutions: points where they are kept, bins where only those are left or wanted."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from uuid import UUID
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
-import msgspec
+import numpy as np
 
-from trapline.common.ids import text_id
 from trapline.common.postgres.connection import Connection
-
-
-class Point(msgspec.Struct, frozen=True):
-    """One measurement. Positions are ICRS degrees; NaN means not measured."""
-
-    t: datetime
-    """start of the image, UTC"""
-    band: str
-    unit: str | None
-    """of the fluxes"""
-    flux_int: float
-    flux_int_err: float
-    flux_peak: float
-    flux_peak_err: float
-    snr: float
-    ra_deg: float
-    dec_deg: float
-    pos_err_ew_deg: float
-    pos_err_ns_deg: float
-    kind: int
-    """0 blind, 1 forced at a known object, 2 monitored, 3 forced back in time"""
-    link: int
-    """0 one-to-one, 1 new, 2 forked, 3 shared, 4 forced, 5 monitored"""
-    flags: int
-    deruiter: float
-    n: int
-    v: float
-    eta: float
-    object: UUID
-    """the object that was measured: an ancestor, for a point that was inherited"""
-    image: UUID
-    source: UUID
-    point: UUID
-
-
-_POINTS = """
-WITH RECURSIVE line AS (
-    SELECT _id, parent FROM object WHERE _id = $1
-    UNION
-    SELECT object._id, object.parent FROM object JOIN line ON object._id = line.parent
+from trapline.common.store.bins import BIN, STORED_TYPES, WIDTHS_US, Rows, bins_of_points, halves, merged, stored_bins
+from trapline.common.store.columns import Array, Columns, in_order, joined, read_columns
+from trapline.common.store.series import (
+    ALWAYS,
+    POINT_TYPES,
+    Lightcurve,
+    Series,
+    UnknownBandError,
+    Window,
+    all_bands,
+    find_series,
+    known,
+    read_points,
 )
-SELECT
-    point.t, point.band, image.unit, point.flux_int, point.flux_int_err, point.flux_peak, point.flux_peak_err,
-    point.snr, point.ra_deg, point.dec_deg, point.pos_err_ew_deg, point.pos_err_ns_deg, point.kind, point.link,
-    point.flags, point.deruiter, point.n, point.v, point.eta, point.object, point.image, point.source,
-    point._id AS point
-FROM line JOIN point ON point.object = line._id LEFT JOIN image ON image._id = point.image
-WHERE $2::text IS NULL OR point.band = $2
-ORDER BY point.t, point.band, point._id
+from trapline.schemas.columns import Kind, ids_to_array
+
+Resolution = Literal["auto", "point", "minute", "hour", "day"]
+RESOLUTIONS: tuple[Resolution, ...] = ("point", "minute", "hour", "day")
+"""finest first"""
+
+MOST_POINTS = 10_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_BINS = """
+SELECT object, t, flux_mean, flux_err, flux_min, flux_max, chi2, n, n_forced,
+    coalesce(array_position($2::text[], band), 0)::smallint
+FROM bin_{tier}
+WHERE object = ANY($1::uuid[]) AND ($3::text IS NULL OR band = $3) AND t >= $4::timestamptz AND t < $5::timestamptz
+"""
+_COUNT = """
+SELECT count(*) FROM (
+    SELECT FROM {table}
+    WHERE object = ANY($1::uuid[]) AND t >= $2::timestamptz AND t < $3::timestamptz AND ($4::text IS NULL OR band = $4)
+    LIMIT $5
+) AS rows
+"""
+_MARKS = """
+SELECT minute, hour, day FROM binning WHERE dataset = (SELECT dataset FROM object WHERE _id = ANY($1) LIMIT 1)
 """
 
 
-async def lightcurve(con: Connection, object_id: bytes, band: str | None = None) -> list[Point]:
-    """Return the points of an object in the order of time, in one band or in all.
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Since when each resolution is kept, and until when points are in its bins."""
+
+    since: Mapping[str, datetime]
+    until: Mapping[str, datetime]
+
+
+async def lightcurve(
+    con: Connection,
+    object_id: bytes,
+    band: str | None = None,
+    window: Window = ALWAYS,
+    resolution: Resolution = "auto",
+    most: int = MOST_POINTS,
+) -> Lightcurve:
+    """Return the lightcurve of an object, with what it inherited when it was split from another, as of one moment.
+
+    Where rows of that resolution are no longer kept, those of the next coarser one stand in their place. The end, which
+    is not binned yet, is binned here.
+
+    Parameters
+    ----------
+    con
+        A connection that is not in a transaction.
+    object_id, band, window
+        Whose, in which band (None: all), and when. Bins that begin inside the window are returned whole.
+    resolution
+        ``auto`` is the finest that gives no more than `most` rows.
+    most
+        How many rows ``auto`` may give; of days there may be more.
 
     Raises
     ------
     LookupError
         When no object has this id, or it has no points in this band: the text says which bands it has.
+    ValueError
+        When there is no such resolution.
     """
-    key = UUID(bytes=object_id)
-    points = [Point(**dict(row)) for row in await con.fetch(_POINTS, key, band)]
-    if not points:
-        await _explain_nothing(con, key, band)
-    return points
+    if resolution not in ("auto", *RESOLUTIONS):
+        raise ValueError(f"there is no resolution {resolution!r}; there are auto, {', '.join(RESOLUTIONS)}")
+    async with con.transaction(isolation="repeatable_read", readonly=True):
+        series = await find_series(con, object_id, band)
+        stages = await _stages(con, series)
+        wanted = _Wanted(series, series.bands, band, window, stages)
+        tier = await _finest(con, wanted, most) if resolution == "auto" else resolution
+        curve = await _read(con, wanted, tier)
+        while resolution == "auto" and len(curve) > most and tier != RESOLUTIONS[-1]:
+            # What is not binned yet was not counted.
+            tier = RESOLUTIONS[RESOLUTIONS.index(tier) + 1]
+            curve = await _read(con, wanted, tier)
+    return curve
 
 
-async def _explain_nothing(con: Connection, key: UUID, band: str | None) -> None:
-    if not await con.fetchval("SELECT 1 FROM object WHERE _id = $1", key):
-        raise LookupError(f"no object {text_id(key.bytes)} is stored; `trapline cone RA DEC RADIUS` finds objects")
-    if band is not None:
-        rows = await con.fetch("SELECT DISTINCT band FROM object_state WHERE object = $1 ORDER BY band", key)
-        bands = ", ".join(row["band"] for row in rows) or "none"
-        raise LookupError(f"object {text_id(key.bytes)} has no points in band {band!r}; its bands are {bands}")
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked for; `bands` are the names that rows know by number."""
+
+    series: Series
+    bands: Sequence[str]
+    band: str | None
+    window: Window
+    stages: Stages
+
+    def part(self, since: datetime, until: datetime) -> _Wanted:
+        return replace(self, window=Window(since, until))
+
+
+async def _stages(con: Connection, series: Series) -> Stages:
+    since = {row["name"]: row["since"] for row in await con.fetch("SELECT name, since FROM tier")}
+    row = await con.fetchrow(_MARKS, series.objects)
+    first, _ = ALWAYS.bounds()
+    return Stages(since, {tier: row[tier] if row else first for tier in WIDTHS_US})
+
+
+async def _finest(con: Connection, wanted: _Wanted, most: int) -> Resolution:
+    """Return the finest resolution that gives no more than `most` rows, or the coarsest."""
+    for tier in RESOLUTIONS[:-1]:
+        left = most
+        for level, part in _levels(wanted, tier):
+            values = (wanted.series.objects, *part.window.bounds(), wanted.band, left + 1)
+            left -= await con.fetchval(_COUNT.format(table=table_of(level)), *values)
+            if left < 0:
+                break
+        else:
+            return tier
+    return RESOLUTIONS[-1]
+
+
+def _levels(wanted: _Wanted, tier: Resolution) -> Iterator[tuple[Resolution, _Wanted]]:
+    """Yield a tier with the part of a window in which it is kept, then the coarser ones that stand in for it before."""
+    first, upper = wanted.window.bounds()
+    for level in RESOLUTIONS[RESOLUTIONS.index(tier) :]:
+        lower = max(first, wanted.stages.since[level])
+        if lower < upper:
+            yield level, wanted.part(lower, upper)
+            upper = lower
+
+
+async def _read(con: Connection, wanted: _Wanted, tier: Resolution) -> Lightcurve:
+    """Return rows of a tier and, where it is gone, of coarser ones."""
+    try:
+        return await _rows(con, wanted, tier)
+    except UnknownBandError:
+        return await _rows(con, replace(wanted, bands=await all_bands(con, wanted.series)), tier)
+
+
+async def _rows(con: Connection, wanted: _Wanted, tier: Resolution) -> Lightcurve:
+    parts = []
+    for level, part in _levels(wanted, tier):
+        if level == "point":
+            parts.append(_of_points(await _points(con, part)))
+        else:
+            parts.append(_of_bins(await _binned(con, part, level), wanted.series.object_id, WIDTHS_US[level]))
+    if not parts:
+        parts = [_of_bins(np.zeros(0, BIN), wanted.series.object_id, 0)]
+    table = joined(parts)
+    series, order = wanted.series, np.lexsort((table["point"][:, -1], table["band"], table["t"]))
+    units = [series.units.get(band) for band in wanted.bands]
+    return Lightcurve(series.object_id, wanted.bands, units, in_order(table, order))
+
+
+async def _binned(con: Connection, wanted: _Wanted, level: str) -> Rows:
+    """Return the bins of a tier that begin in a window: stored ones, and those of what is not stored in it yet."""
+    width = WIDTHS_US[level]
+    first, last = (_ceiling(t, width) for t in wanted.window.bounds())
+    parts = []
+    for tier in reversed(list(WIDTHS_US)[: list(WIDTHS_US).index(level) + 1]):
+        end = min(last, wanted.stages.until[tier])
+        if first < end:
+            values = (wanted.series.objects, list(wanted.bands), wanted.band, first, end)
+            columns = await read_columns(con, STORED_TYPES, _BINS.format(tier=tier), *values)
+            parts.append(stored_bins({**columns, "band": known(columns["band"])}))
+            first = end
+    if first < last:
+        points = await _points(con, wanted.part(first, last))
+        flux, error = points["flux_int"], points["flux_int_err"]
+        forced = points["kind"] != Kind.BLIND
+        parts.append(bins_of_points(points["object"], points["band"], points["t"], flux, error, forced))
+    rows = merged(parts, 1)
+    # What an ancestor was measured is the object's own past.
+    rows["high"], rows["low"] = halves(ids_to_array([wanted.series.object_id]))[0]
+    return merged([rows], width)
+
+
+async def _points(con: Connection, wanted: _Wanted) -> dict[str, Array]:
+    return await read_points(con, wanted.series, wanted.bands, wanted.band, wanted.window)
+
+
+def table_of(tier: str) -> str:
+    """Return the table that holds a resolution."""
+    return "point" if tier == "point" else f"bin_{tier}"
+
+
+def _of_points(points: Columns) -> Columns:
+    forced, flux = points["kind"] != Kind.BLIND, points["flux_int"]
+    n = len(flux)
+    return {
+        **points, "width_s": np.zeros(n), "flux_min": flux, "flux_max": flux, "chi2": np.zeros(n),
+        "n_points": np.ones(n, np.int32), "n_forced": forced.astype(np.int32),
+    }  # fmt: skip
+
+
+def _of_bins(rows: Rows, object_id: bytes, width_us: int) -> Columns:
+    empty = {"id": np.zeros((len(rows), 16), np.uint8), "t": rows["t"]}
+    table = {name: empty.get(kind, _blank(kind, len(rows))) for name, kind in POINT_TYPES.items()}
+    table["object"] = np.tile(np.frombuffer(object_id, np.uint8), (len(rows), 1))
+    table["band"] = rows["band"].astype(np.int16)
+    table["flux_int"], table["flux_int_err"] = rows["flux_mean"], 1 / np.sqrt(rows["weight"])
+    table["kind"] = np.where(rows["n_forced"] == rows["n"], Kind.FORCED, Kind.BLIND).astype(np.int16)
+    extremes = {name: rows[name] for name in ("flux_min", "flux_max", "chi2", "n_forced")}
+    return {**table, **extremes, "width_s": np.full(len(rows), width_us / 1e6), "n_points": rows["n"]}
+
+
+def _blank(kind: str, n: int) -> Array:
+    return np.full(n, np.nan, kind) if kind in ("f8", "f4") else np.zeros(n, {"id": "u1", "t": "i8"}.get(kind, kind))
+
+
+def _ceiling(time: datetime, width_us: int) -> datetime:
+    """Return the first multiple of a width that is not before a time; the ends of all time as they are."""
+    width = timedelta(microseconds=width_us)
+    rest = (time - _EPOCH) % width
+    return time if time in ALWAYS.bounds() or not rest else time + (width - rest)

@@ -11,6 +11,7 @@ from trapline.common.config.mesh import MeshConfig
 from trapline.common.postgres.cluster import Cluster
 from trapline.common.postgres.connection import public_name
 from trapline.common.postgres.errors import DatabaseError
+from trapline.common.postgres.files import major_of
 
 _LOOK_S = 1.0
 _RETRY_S = 5.0
@@ -40,6 +41,23 @@ class RunningDatabase:
             except DatabaseError as error:
                 say(f"the embedded database cannot be started again: {error}")
                 await asyncio.sleep(_RETRY_S)
+
+
+@contextmanager
+def existing_database(config: MeshConfig) -> Iterator[RunningDatabase]:
+    """Lend the database of a configuration as `running_database` does, but make none: for those who only read.
+
+    Raises
+    ------
+    DatabaseError
+        When there are no files of an embedded server, or it cannot run.
+    """
+    if not config.database.dsn:
+        directory = (config.database.directory or config.data_directory / "postgres").expanduser()
+        if not directory.is_dir() or major_of(Cluster(directory, config.database).data) is None:
+            raise DatabaseError(f"there is no store in {directory.parent}: `trapline process` and `up` make one")
+    with running_database(config) as database:
+        yield database
 
 
 @contextmanager

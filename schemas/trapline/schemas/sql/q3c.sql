@@ -227,3 +227,11 @@ CREATE OR REPLACE FUNCTION q3c_radial_query(real, real, double precision, double
 RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN q3c_radial_query($1::double precision, $2::double precision, $3, $4, $5);
+
+-- For joins: the second position is that of the table whose index is used.
+CREATE OR REPLACE FUNCTION q3c_join(
+    leftra double precision, leftdec double precision, rightra double precision, rightdec double precision,
+    radius double precision
+) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN q3c_radial_query(rightra, rightdec, leftra, leftdec, radius);
