@@ -79,7 +79,7 @@ def sources(
     **columns: npt.ArrayLike,
 ) -> Message[Sources]:
     """Return the record of an image with these blind sources, in the order of their rank."""
-    ra, dec = np.atleast_1d(np.asarray(ra_deg, float)), np.atleast_1d(np.asarray(dec_deg, float))
+    ra, dec = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (ra_deg, dec_deg)))
     arrays: dict[str, Array] = COLUMNS.empty(len(ra))
     start = of.t_start_us or 0
     arrays["source_id"] = ids_to_array(blind_source_id(start, of.id, rank) for rank in range(len(ra))).copy()

@@ -99,6 +99,11 @@ def object_id(t_us: int, founding_source: bytes) -> bytes:
     return fact_id(t_us, "object", founding_source)
 
 
+def fork_child_id(t_us: int, parent: bytes, source: bytes) -> bytes:
+    """Return the id of an object that continues another, which forked: (parent, source)."""
+    return fact_id(t_us, "fork", parent, source)
+
+
 def point_id(t_us: int, object_: bytes, source: bytes) -> bytes:
     """Return the id of a point of a lightcurve: (object, source)."""
     return fact_id(t_us, "point", object_, source)

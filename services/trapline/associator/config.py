@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from trapline.associator.methods import method_named
 from trapline.common.config import Deg, Seconds, ServiceSection
 
 SearchDeg = Annotated[Deg, Field(gt=0, le=45)]
@@ -27,6 +28,11 @@ class AssociatorConfig(ServiceSection):
         default=30.0, gt=0, description="silence after which a partition of images is not waited for; absent: for ever"
     )
 
+    method: str = Field(
+        default="deruiter",
+        description="how sources are joined to objects: deruiter (forks and shared sources), optimal (one to one, the "
+        "likeliest as a whole), nearest (one to one, the closest first), or package.module:function",
+    )
     beamwidths_limit: float = Field(
         default=3.0, gt=0, le=1000, description="an object is a candidate within this many semi-major axes of the beam"
     )
@@ -54,6 +60,12 @@ class AssociatorConfig(ServiceSection):
         description="pointings per band whose coverage is kept as a footprint; of a field that drifts, the oldest is "
         "written into cells",
     )
+
+    @field_validator("method")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        method_named(name)
+        return name
 
 
 SECTION = AssociatorConfig

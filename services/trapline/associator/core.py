@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
-from trapline.associator.association import Matches, associate, search_radius_deg
+from trapline.associator.association import Joined, associate, search_radius_deg
 from trapline.associator.catalogue import Ids, RowNumbers
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.coverage import Band, Spot, limit_of, spot_of
@@ -16,11 +17,11 @@ from trapline.associator.intake import Usable, usable
 from trapline.associator.rows import Outcome, point_columns, state_columns
 from trapline.associator.state import AssociatorState, Sky
 from trapline.associator.statistics import BandStatistics
-from trapline.common.ids import object_id, point_id, record_id
+from trapline.common.ids import fork_child_id, object_id, point_id, record_id
 from trapline.common.table import Rows
-from trapline.schemas.columns import Array, array_to_ids, ids_to_array
+from trapline.schemas.columns import Array, Link, array_to_ids, ids_to_array
 from trapline.schemas.image import Image
-from trapline.schemas.lightcurves import POINTS, SCHEMA, STATES, Lightcurves
+from trapline.schemas.lightcurves import POINTS, SCHEMA, STATES, Fork, Lightcurves
 from trapline.schemas.message import Message
 from trapline.schemas.sources import COLUMNS, Sources
 
@@ -86,7 +87,7 @@ def step(
     measured = _inspect(state.skies.get(dataset), image, sources, settings)
     sky = state.skies.setdefault(dataset, Sky())
     late = passed_over or _is_older(image, sky)
-    arrays = POINTS.empty() | STATES.empty() if measured is None else _fold(sky, measured, settings)
+    arrays, forks = (POINTS.empty() | STATES.empty(), []) if measured is None else _fold(sky, measured, settings)
     state.remember(image.id, settings.remember_images)
     header = Lightcurves(
         schema=SCHEMA,
@@ -96,6 +97,8 @@ def step(
         trace=None if sources is None else sources.header.trace,
         image=msgspec.structs.replace(image, wcs=None),
         late=late,
+        forks=forks,
+        retired=[fork.parent for fork in forks],
     )
     return Folded((Message(header, arrays),), {} if measured is None else measured.dropped)
 
@@ -149,35 +152,59 @@ def _limit(image_id: bytes, fold: int, header: Sources, settings: AssociatorConf
     return limit_of(image_id, fold, (rms_min, rms_max), threshold + settings.limit_margin_sigma)
 
 
-def _fold(sky: Sky, measured: _Measured, settings: AssociatorConfig) -> dict[str, Array]:
+def _fold(sky: Sky, measured: _Measured, settings: AssociatorConfig) -> tuple[dict[str, Array], list[Fork]]:
     sources = measured.sources
-    radius_deg = search_radius_deg(measured.image.beam, settings)
-    matches = associate(sources.positions, sky.catalogue, radius_deg, settings)
-    new = matches.objects < 0
-    founders = sources.positions.take(new)
+    joined = associate(sources.positions, sky.catalogue, search_radius_deg(measured.image.beam, settings), settings)
+    founders = sources.positions.take(joined.source[joined.link == Link.NEW])
     n_earlier, limits = sky.coverage.at(measured.band, founders.ra_deg, founders.dec_deg)
     # From here on nothing fails: the state changes as a whole or not at all.
-    objects = _found(sky, measured, matches, new)
-    sky.catalogue.move(objects, sources.positions)
+    objects, forks = _settle(sky, measured, joined)
+    sky.catalogue.move(objects, sources.positions.take(joined.source))
+    sky.catalogue.watch(objects[_is_watched_anew(sky, objects, joined.link)])
     statistics = sky.bands.setdefault(measured.band, BandStatistics()).add(
-        objects, sources.columns["flux_int"], sources.columns["flux_int_err"], blind=True, t_us=measured.t_us
+        objects, *sources.fluxes(joined.source), blind=True, t_us=measured.t_us
     )
     if measured.limit is not None:
         sky.coverage.add(measured.spot, measured.limit, settings.open_pointings)
     sky.n_measured += 1
     sky.watermark_us = max(measured.t_us, measured.t_us if sky.watermark_us is None else sky.watermark_us)
-    ids = _point_ids(measured.t_us, sky, objects, sources.source_ids)
-    outcome = Outcome(ids, sky.catalogue.table.rows[objects], statistics, matches.deruiter, new, n_earlier, limits)
-    return point_columns(sources, outcome) | state_columns(outcome)
+    outcome = Outcome(
+        source=joined.source,
+        link=joined.link,
+        point_ids=_point_ids(measured.t_us, sky, objects, sources.source_ids[joined.source]),
+        objects=sky.catalogue.table.rows[objects],
+        statistics=statistics,
+        deruiter=joined.deruiter,
+        n_earlier=n_earlier,
+        limits=limits,
+    )
+    return point_columns(sources, outcome) | state_columns(outcome), forks
 
 
-def _found(sky: Sky, measured: _Measured, matches: Matches, new: Rows) -> RowNumbers:
-    """Return the object of each source, founding those that are new."""
-    founding = array_to_ids(measured.sources.source_ids[new])
-    ids = ids_to_array(object_id(measured.t_us, source) for source in founding)
-    objects = matches.objects.copy()
-    objects[new] = sky.catalogue.found(ids, measured.sources.positions.take(new), measured.t_us)
-    return objects
+def _settle(sky: Sky, measured: _Measured, joined: Joined) -> tuple[RowNumbers, list[Fork]]:
+    """Found what is new, split what forks, and return the object of each point."""
+    catalogue, sources = sky.catalogue, measured.sources
+    objects, forked = joined.object_row.copy(), joined.link == Link.FORKED
+    parents = objects[forked]
+    parent_ids = array_to_ids(catalogue.table.rows["object_id"][parents])
+    pairs = zip(parent_ids, array_to_ids(sources.source_ids[joined.source[forked]]), strict=True)
+    child_ids = [fork_child_id(measured.t_us, parent, source) for parent, source in pairs]
+    objects[forked] = catalogue.fork(parents, ids_to_array(child_ids))
+    for statistics in sky.bands.values():
+        statistics.inherit(parents, objects[forked])
+    founding = joined.source[joined.link == Link.NEW]
+    ids = ids_to_array(object_id(measured.t_us, source) for source in array_to_ids(sources.source_ids[founding]))
+    objects[joined.link == Link.NEW] = catalogue.found(ids, sources.positions.take(founding), measured.t_us)
+    children: dict[bytes, list[bytes]] = {}
+    for parent, child in zip(parent_ids, child_ids, strict=True):
+        children.setdefault(parent, []).append(child)
+    return objects, [Fork(parent, of_it) for parent, of_it in sorted(children.items())]
+
+
+def _is_watched_anew(sky: Sky, objects: RowNumbers, link: Rows) -> Rows:
+    """Return which objects get a new watch position: at a power of two of blind detections, and after a fork."""
+    n_blind = sky.catalogue.table.rows["n_blind"][objects]
+    return np.asarray((n_blind & (n_blind - 1) == 0) | (link == Link.FORKED))
 
 
 def _point_ids(t_us: int, sky: Sky, objects: RowNumbers, sources: Ids) -> Ids:

@@ -36,6 +36,10 @@ class Usable:
         """Ids of the sources, (n, 16)."""
         return self.columns["source_id"]
 
+    def fluxes(self, which: RowNumbers) -> tuple[Rows, Rows]:
+        """Return integrated fluxes and their errors of some of them."""
+        return self.columns["flux_int"][which], self.columns["flux_int_err"][which]
+
 
 def usable(arrays: Mapping[str, Rows]) -> tuple[Usable, dict[str, int]]:
     """Return the usable sources of a `sources` record, and the number of those dropped by reason.

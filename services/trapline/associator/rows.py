@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trapline.associator.catalogue import Ids
+from trapline.associator.catalogue import Ids, RowNumbers
 from trapline.associator.intake import Usable
 from trapline.associator.statistics import summarise
 from trapline.common.table import Rows
@@ -22,15 +22,17 @@ _MEASURED = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the sources of an image; rows in their order."""
+    """The points that the sources of an image became."""
 
+    source: RowNumbers
+    """rank of the source of each point"""
+    link: npt.NDArray[np.uint8]
     point_ids: Ids
     objects: Rows
     """of `catalogue.OBJECT`, after these points"""
     statistics: Rows
     """of `statistics.STATISTIC`, after these points"""
     deruiter: npt.NDArray[np.float64]
-    new: npt.NDArray[np.bool_]
     n_earlier: npt.NDArray[np.int64]
     """of the new objects only, as are the limits"""
     limits: Rows
@@ -38,13 +40,13 @@ class Outcome:
 
 
 def point_columns(sources: Usable, outcome: Outcome) -> dict[str, Array]:
-    """Return one row per source, in their order."""
-    objects, columns = outcome.objects, POINTS.empty(len(sources))
-    columns |= {name: sources.columns[name] for name in _MEASURED}
+    """Return one row per point, in the order of sources and then objects."""
+    objects, columns = outcome.objects, POINTS.empty(len(outcome.link))
+    columns |= {name: sources.columns[name][outcome.source] for name in _MEASURED}
     columns["point_id"] = outcome.point_ids
     columns["object_id"] = objects["object_id"].copy()
-    columns["kind"] = np.full(len(sources), Kind.BLIND, np.uint8)
-    columns["link"] = np.where(outcome.new, Link.NEW, Link.ONE_TO_ONE).astype(np.uint8)
+    columns["kind"] = np.full(len(outcome.link), Kind.BLIND, np.uint8)
+    columns["link"] = outcome.link
     columns["deruiter"] = outcome.deruiter.astype(np.float32)
     columns["object_ra_deg"] = objects["ra_deg"].copy()
     columns["object_dec_deg"] = objects["dec_deg"].copy()
@@ -66,7 +68,7 @@ def state_columns(outcome: Outcome) -> dict[str, Array]:
 
 
 def _fill_limits(columns: dict[str, Array], outcome: Outcome) -> None:
-    new, limits = outcome.new, outcome.limits
+    new, limits = outcome.link == Link.NEW, outcome.limits
     known = outcome.n_earlier > 0
     columns["n_earlier"][new] = outcome.n_earlier
     columns["limit_image_id"][new] = limits["image_id"]

@@ -115,6 +115,15 @@ class BandStatistics:
         self.table.rows[rows] = after
         return after
 
+    def inherit(self, parents: RowNumbers, children: RowNumbers) -> None:
+        """Give each child a copy of the statistics of its parent, if that has points here."""
+        have = np.zeros(len(parents), bool)
+        known = parents < len(self.objects)
+        have[known] = self.objects.rows["row"][parents[known]] > 0
+        if have.any():
+            rows = self._rows_of(children[have])
+            self.table.rows[rows] = self.table.rows[self.objects.rows["row"][parents[have]] - 1]
+
     def _rows_of(self, objects: RowNumbers) -> RowNumbers:
         lacking = int(objects.max(initial=-1)) + 1 - len(self.objects)
         if lacking > 0:
