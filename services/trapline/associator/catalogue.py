@@ -14,6 +14,7 @@ import numpy.typing as npt
 from trapline.associator.index import SkyIndex
 from trapline.common.sky import from_tangent, tangent_offsets, unit_vectors
 from trapline.common.table import GrowingTable, Rows
+from trapline.schemas.columns import Kind
 
 Float = npt.NDArray[np.float64]
 RowNumbers = npt.NDArray[np.intp]
@@ -36,6 +37,11 @@ OBJECT = np.dtype(
         ("retired", "u1"),  # 1 when it forked: its children continue
         ("watch_ra_deg", "f8"),  # where forced values of it are measured
         ("watch_dec_deg", "f8"),
+        ("kind", "u1"),  # 0 detected, 2 a monitored position: `Kind`
+        ("listed", "u1"),  # 1 when it is on the watchlist
+        ("misses", "u4"),  # finished time steps without a match since the last one
+        ("step_us", "i8"),  # newest time step in which an image covered it
+        ("step_matched", "u1"),  # 1 when it was matched in that step
     ]
 )
 
@@ -83,7 +89,7 @@ class Catalogue:
         catalogue = cls(table)
         positions = catalogue.positions(np.arange(len(table)))
         catalogue.index.insert(unit_vectors(positions.ra_deg, positions.dec_deg), positions.largest_err_deg())
-        catalogue.index.remove(np.nonzero(table.rows["retired"])[0])
+        catalogue.index.remove(np.nonzero((table.rows["retired"] != 0) | (table.rows["kind"] == Kind.MONITORED))[0])
         catalogue._note_children(np.arange(len(table)))
         return catalogue
 

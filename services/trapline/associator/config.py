@@ -16,7 +16,7 @@ class AssociatorConfig(ServiceSection):
     """How sources are joined to objects, and what earlier images say about a position."""
 
     reads: ClassVar[tuple[str, ...]] = ("images", "sources")
-    writes: ClassVar[tuple[str, ...]] = ("lightcurves",)
+    writes: ClassVar[tuple[str, ...]] = ("lightcurves", "watchlist", "remeasure")
     stage: ClassVar[int] = 3
 
     max_hold_s: Seconds | None = Field(
@@ -38,6 +38,15 @@ class AssociatorConfig(ServiceSection):
     )
     deruiter_radius: float = Field(default=5.68, gt=0, description="and below this de Ruiter radius (dimensionless)")
     no_beam_limit_deg: SearchDeg = Field(default=1 / 3600, description="distance limit in images without a beam")
+    expiration: int = Field(
+        default=10, ge=1, le=1 << 31, description="time steps without a match after which an object is measured no more"
+    )
+    backfill: int = Field(
+        default=20, ge=0, le=10_000, description="newest images of each band in which a new object is measured"
+    )
+    forced_statistics: bool = Field(
+        default=True, description="whether forced points enter the statistics of an object, as blind ones do"
+    )
     limit_margin_sigma: float = Field(
         default=1.0,
         ge=0,

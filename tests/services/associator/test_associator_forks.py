@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from associator_images import T0_US, image, sources
+from associator_images import T0_US, image, record_of, sources
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import AssociatorState, step
 from trapline.common.ids import fork_child_id, point_id
@@ -18,8 +18,7 @@ SETTINGS = AssociatorConfig()
 
 
 def fold(state: AssociatorState, record: Message[Sources]) -> Message[Lightcurves]:
-    (message,) = step(state, record.header.image, record, SETTINGS).messages
-    return message
+    return record_of(step(state, record.header.image, record, SETTINGS))
 
 
 def ids(arrays: Arrays, name: str = "object_id") -> list[bytes]:
@@ -105,5 +104,5 @@ def test_one_to_one_methods_never_fork() -> None:
         state, chosen = AssociatorState(), AssociatorConfig(method=method)
         step(state, image(0), sources(image(0), 10.0, 50.0), chosen)
         record = sources(image(1), 10.0, [49.98, 50.04])
-        (message,) = step(state, image(1), record, chosen).messages
+        message = record_of(step(state, image(1), record, chosen))
         assert message.arrays["link"].tolist() == [Link.ONE_TO_ONE, Link.NEW]

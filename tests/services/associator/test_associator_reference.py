@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from associator_images import image, rows_permuted, sources
+from associator_images import image, record_of, rows_permuted, sources
 from associator_reference import Measurement, Reference, Star
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import AssociatorState, step
@@ -48,7 +48,7 @@ def crowded(seed: int, ra_deg: float, dec_deg: float, images: int = 12) -> list[
 
 def fold_all(records: list[Message[Sources]], method: str = "deruiter") -> list[Message[Lightcurves]]:
     state, chosen = AssociatorState(), AssociatorConfig(method=method)
-    return [step(state, record.header.image, record, chosen).messages[0] for record in records]
+    return [record_of(step(state, record.header.image, record, chosen)) for record in records]
 
 
 def measurements(record: Message[Sources]) -> list[Measurement]:
