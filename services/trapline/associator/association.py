@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trapline.associator.candidates import Candidates
-from trapline.associator.catalogue import Catalogue, Positions
+from trapline.associator.candidates import Bool, Candidates
+from trapline.associator.catalogue import Catalogue, Positions, positions_of
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.index import Gate
 from trapline.associator.methods import method_named
 from trapline.common.sky import separation_deg, tangent_basis, unit_vectors, wrap_180
+from trapline.common.table import Rows
 from trapline.schemas.columns import Link
 from trapline.schemas.image import Beam
 
@@ -104,24 +105,28 @@ def candidates(sources: Positions, catalogue: Catalogue, radius_deg: float, sett
     error_deg = float(sources.largest_err_deg().max(initial=0.0))
     gate = Gate(radius_deg, settings.deruiter_radius)
     near, rows = catalogue.index.near(unit_vectors(sources.ra_deg, sources.dec_deg), error_deg, gate)
-    near, rows = _within(sources, catalogue, near, rows, radius_deg)
-    at, objects = sources.take(near), catalogue.positions(rows)
+    # One look at each row: they are far apart in memory.
+    found = catalogue.table.rows[rows]
+    at, objects = sources.take(near), positions_of(found)
     radius = deruiter_radius(at, objects)
-    close = radius < settings.deruiter_radius
-    ids = np.ascontiguousarray(catalogue.table.rows["object_id"][rows]).view(">u8").reshape(-1, 2)
+    kept = (radius < settings.deruiter_radius) & _within(at, objects, found, radius_deg)
+    ids = np.ascontiguousarray(found["object_id"]).view(">u8").reshape(-1, 2)
     area = np.hypot(at.err_ew_deg, objects.err_ew_deg) * np.hypot(at.err_ns_deg, objects.err_ns_deg)
-    return Candidates(near, rows, ids.astype(np.uint64), radius, np.log(area)).take(close)
+    pairs = Candidates(near, rows, ids.astype(np.uint64), radius, np.log(area))
+    return pairs if kept.all() else pairs.take(kept)
 
 
 def _joined(kept: Candidates, n_sources: int, method: str) -> Joined:
     """Return the points of pairs and of the sources that are in none."""
-    pairs = kept.take(np.lexsort((kept.object_key[:, 1], kept.object_key[:, 0], kept.source)))
+    pairs = kept
+    if (np.diff(kept.source) <= 0).any():
+        pairs = kept.take(np.lexsort((kept.object_key[:, 1], kept.object_key[:, 0], kept.source)))
     shared, forked = pairs.objects_per_source() > 1, pairs.sources_per_object() > 1
     repeated = (np.diff(pairs.source) == 0) & (np.diff(pairs.object_row) == 0)
     if (shared & forked).any() or repeated.any():
         raise ValueError(f"method {method!r} keeps pairs twice, or objects that are both forked and shared")
     link = np.where(forked, Link.FORKED, np.where(shared, Link.SHARED, Link.ONE_TO_ONE))
-    new = np.setdiff1d(np.arange(n_sources), pairs.source)
+    new = np.nonzero(np.bincount(pairs.source, minlength=n_sources) == 0)[0]
     source = np.concatenate([pairs.source, new])
     order = np.argsort(source, kind="stable")
     return Joined(
@@ -132,15 +137,11 @@ def _joined(kept: Candidates, n_sources: int, method: str) -> Joined:
     )
 
 
-def _within(
-    sources: Positions, catalogue: Catalogue, near: RowNumbers, rows: RowNumbers, radius_deg: float
-) -> tuple[RowNumbers, RowNumbers]:
-    at, objects = sources.take(near), catalogue.table.rows[rows]
-    distance = separation_deg(at.ra_deg, at.dec_deg, objects["ra_deg"].copy(), objects["dec_deg"].copy())
+def _within(at: Positions, objects: Positions, rows: Rows, radius_deg: float) -> Bool:
+    distance = separation_deg(at.ra_deg, at.dec_deg, objects.ra_deg, objects.dec_deg)
     # Only beams of tens of degrees reach round the sky from an object's first position.
     furthest = np.degrees(np.tan(np.radians(89.0 - radius_deg)))
-    within = (distance <= radius_deg) & (np.hypot(objects["east_deg"], objects["north_deg"]) < furthest)
-    return near[within], rows[within]
+    return np.asarray((distance <= radius_deg) & (np.hypot(rows["east_deg"], rows["north_deg"]) < furthest))
 
 
 def _midpoint_offsets(a: Positions, b: Positions) -> tuple[Float, Float]:

@@ -63,5 +63,11 @@ class Candidates:
 
 
 def _occurrences(values: RowNumbers) -> RowNumbers:
-    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray(times[place], np.intp)
+    order = np.argsort(values, kind="stable")
+    ranked = values[order]
+    first = np.nonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))[0] if len(values) else order
+    result = np.ones(len(values), np.intp)
+    if len(first) < len(values):
+        times = np.diff(np.append(first, len(values)))
+        result[order] = np.repeat(times, times)
+    return result

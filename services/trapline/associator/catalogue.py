@@ -114,7 +114,7 @@ class Catalogue:
         table[rows] = table[parents]
         table["object_id"][rows] = object_ids
         table["parent"][rows] = parents + 1
-        now = _positions(table[rows])
+        now = positions_of(table[rows])
         self.index.insert(unit_vectors(now.ra_deg, now.dec_deg), now.largest_err_deg())
         table["retired"][parents] = 1
         self.index.remove(np.unique(parents))
@@ -159,15 +159,16 @@ class Catalogue:
         after["ra_deg"] = np.where(alone, after["first_ra_deg"], ra)
         after["dec_deg"] = np.where(alone, after["first_dec_deg"], dec)
         self.table.rows[rows] = after
-        now = _positions(after)
+        now = positions_of(after)
         self.index.move(rows, unit_vectors(now.ra_deg, now.dec_deg), now.largest_err_deg())
 
     def positions(self, rows: RowNumbers) -> Positions:
         """Return the weighted mean positions of objects and their errors."""
-        return _positions(self.table.rows[rows])
+        return positions_of(self.table.rows[rows])
 
 
-def _positions(rows: Rows) -> Positions:
+def positions_of(rows: Rows) -> Positions:
+    """Return the weighted mean positions in rows of `OBJECT`, and their errors."""
     # Copies, because a column of contiguous numbers is worked through faster, and always in the same way.
     return Positions(
         rows["ra_deg"].copy(), rows["dec_deg"].copy(), rows["weight_ew"] ** -0.5, rows["weight_ns"] ** -0.5

@@ -59,6 +59,8 @@ def deruiter(pairs: Candidates) -> Candidates:
     equal radius: the smaller object id.
     """
     crowded = pairs.sources_per_object() > 1
+    if not crowded.any():
+        return pairs
     sources = int(pairs.source.max(initial=-1)) + 1
     touches_crowd = np.bincount(pairs.source[crowded], minlength=sources) > 0
     reduced = touches_crowd[pairs.source] & (pairs.objects_per_source() > 1)
