@@ -57,6 +57,7 @@ class World:
     random: np.random.Generator
     gone: frozenset[int] = frozenset()
     """numbers of images whose pixels are gone when they are asked for"""
+    settings: AssociatorConfig = SETTINGS
     state: AssociatorState = field(default_factory=AssociatorState)
     told: list[Message[Lightcurves]] = field(default_factory=list)
     asked: list[Message[Remeasure]] = field(default_factory=list)
@@ -71,7 +72,7 @@ class World:
             age = int(self.random.integers(0, 8))
             watchlist = self.lists[max(len(self.lists) - 1 - age, 0)]
             measured = self._with_forced(record, watchlist)
-            self._take(step(self.state, of, measured, SETTINGS, sources_place=Place("sources", "0", 0, number)))
+            self._take(step(self.state, of, measured, self.settings, sources_place=Place("sources", "0", 0, number)))
             while self.asked and self.random.random() < 0.4:
                 self._answer_one()
             if self.random.random() < 0.1:
@@ -89,7 +90,7 @@ class World:
         request = self.asked.pop(int(self.random.integers(len(self.asked))))
         number = request.header.image_place.seq
         if number in self.gone:
-            self._take(give_up(self.state, request.header.id, SETTINGS))
+            self._take(give_up(self.state, request.header.id, self.settings))
             return
         columns = [request.arrays[c.name] for c in POSITIONS.columns]
         rows = list(zip(array_to_ids(columns[0]), *(c.tolist() for c in columns[1:]), strict=True))
@@ -99,7 +100,7 @@ class World:
             id=record_id(of.t_start_us or 0, "trapline.sources", of.id, request.header.id),
             request=request.header.id,
         )
-        self._take(answer(self.state, Message(header, measured_at(of, rows)), SETTINGS))
+        self._take(answer(self.state, Message(header, measured_at(of, rows)), self.settings))
 
     def _take(self, folded: Folded) -> None:
         for message in folded.messages:

@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from trapline.common.commands import bench, channels, database, doctor, inspect, journal, keys, mesh, monitor, survey
+from trapline.common.commands import (
+    associator,
+    bench,
+    channels,
+    database,
+    doctor,
+    inspect,
+    journal,
+    keys,
+    mesh,
+    monitor,
+    survey,
+)
 
 app = typer.Typer(
     help="A live stream of telescope images in, lightcurves and transient alerts out.",
@@ -15,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (mesh, channels, monitor, journal, keys, database, inspect, doctor, bench):
+for module in (mesh, channels, monitor, associator, journal, keys, database, inspect, doctor, bench):
     app.add_typer(module.app)
 app.add_typer(survey.group)
 

@@ -75,6 +75,19 @@ PENDING = Table(
     optional=True,
 )
 
+FEATURES = Table(
+    "features",
+    (
+        id_column(
+            "object_id",
+            "object in the band of the image; beside it one f8 column for each further statistic that is configured, "
+            "`features.NAME`",
+        ),
+    ),
+    prefix="features",
+    optional=True,
+)
+
 
 class Fork(msgspec.Struct, frozen=True):
     """One object that became several; each child inherits the past."""

@@ -43,7 +43,7 @@ BUILT_IN = (
     Schema(
         lightcurves.SCHEMA,
         lightcurves.Lightcurves,
-        (lightcurves.POINTS, lightcurves.STATES, lightcurves.PENDING),
+        (lightcurves.POINTS, lightcurves.STATES, lightcurves.PENDING, lightcurves.FEATURES),
         channel="lightcurves",
     ),
     Schema(transients.SCHEMA, transients.Transients, (transients.RECENT,), (transients.CUTOUT,), "transients"),

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
+from trapline.associator.features import feature_named
 from trapline.associator.methods import method_named
 from trapline.common.config import Deg, Seconds, ServiceSection
 
@@ -47,6 +48,14 @@ class AssociatorConfig(ServiceSection):
     forced_statistics: bool = Field(
         default=True, description="whether forced points enter the statistics of an object, as blind ones do"
     )
+    features: tuple[str, ...] = Field(
+        default=(),
+        description="further statistics of each object whose points changed, published with them: moments, ranks, "
+        "scatter, slopes, two_epoch, times, or package.module:function",
+    )
+    history_points: int = Field(
+        default=64, ge=2, le=4096, description="newest points per object and band that features are made of"
+    )
     limit_margin_sigma: float = Field(
         default=1.0,
         ge=0,
@@ -75,6 +84,13 @@ class AssociatorConfig(ServiceSection):
     def _exists(cls, name: str) -> str:
         method_named(name)
         return name
+
+    @field_validator("features")
+    @classmethod
+    def _all_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            feature_named(name)
+        return names
 
 
 SECTION = AssociatorConfig

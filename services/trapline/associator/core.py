@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from trapline.associator.config import AssociatorConfig
-from trapline.associator.folding import Taken, fold
+from trapline.associator.folding import Taken, feature_columns, fold
 from trapline.associator.forced import forced_points
 from trapline.associator.measured import described, inspect
 from trapline.associator.pairs import brought_along
@@ -169,7 +169,7 @@ def _answered(
 ) -> Folded:
     of, sky = request.of, state.skies[request.dataset]
     t_us, band = of.image.t_start_us or 0, (of.image.band.name if of.image.band else "", of.image.stokes or "")
-    points, states = forced_points(sky, band, t_us, request.pairs, columns, settings)
+    points, states, changed = forced_points(sky, band, t_us, request.pairs, columns, settings)
     del state.requests[request.id]
     header = Lightcurves(
         schema=SCHEMA,
@@ -179,7 +179,8 @@ def _answered(
         image=of.image,
         request=request.id,
     )
-    return Folded(_told(state, header, points | states, {}, of.image.id), {})
+    arrays = points | states | feature_columns(sky, band, changed, settings)
+    return Folded(_told(state, header, arrays, {}, of.image.id), {})
 
 
 def _told(

@@ -11,6 +11,8 @@ from trapline.associator import presence
 from trapline.associator.association import Joined, associate, search_radius_deg
 from trapline.associator.catalogue import Ids, RowNumbers
 from trapline.associator.config import AssociatorConfig
+from trapline.associator.coverage import Band
+from trapline.associator.features import features_of
 from trapline.associator.forced import forced_points
 from trapline.associator.measured import Measured
 from trapline.associator.pairs import Pairs, brought_along, due
@@ -21,7 +23,7 @@ from trapline.associator.statistics import BandStatistics
 from trapline.associator.watching import changes
 from trapline.common.ids import fork_child_id, object_id, point_id
 from trapline.schemas.columns import Array, Link, array_to_ids, ids_to_array
-from trapline.schemas.lightcurves import Fork
+from trapline.schemas.lightcurves import FEATURES, Fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +54,34 @@ def fold(sky: Sky, measured: Measured, settings: AssociatorConfig) -> Taken:
     if not measured.late:
         presence.note_covered(sky.catalogue.table.rows, covered, measured.t_us)
     objects, forks = _settle(sky, measured, joined)
-    blind = _blind_points(sky, measured, joined, objects)
+    blind = _blind_points(sky, measured, joined, objects, settings)
     moved = _watch(sky, measured, joined, objects)
     pairs = due(sky.catalogue.table.rows, covered, matched, settings.expiration)
     found = brought_along(pairs, measured.arrays)
     points, states = [point_columns(blind, founded)], [state_columns(blind.objects, blind.statistics)]
+    changed = objects
     if (found >= 0).any():
         along = {name: array[found[found >= 0]] for name, array in measured.arrays.items()}
         forced = forced_points(sky, measured.band, measured.t_us, pairs.take(found >= 0), along, settings)
         points.append(forced[0])
         states.append(forced[1])
+        changed = np.concatenate([changed, forced[2]])
     requests = _requests(sky, measured, pairs.take(found < 0), objects[joined.link == Link.NEW])
     _remember(sky, measured, settings)
     touched = np.concatenate([covered, matched])
     watchlist = changes(sky.catalogue.table.rows, touched, moved, settings.expiration)
-    return Taken(joined_columns(points) | joined_columns(states), forks, requests, watchlist)
+    arrays = joined_columns(points) | joined_columns(states)
+    return Taken(arrays | feature_columns(sky, measured.band, changed, settings), forks, requests, watchlist)
+
+
+def feature_columns(sky: Sky, band: Band, rows: RowNumbers, settings: AssociatorConfig) -> dict[str, Array]:
+    """Return the further statistics of objects in a band: none when none are configured, or there is nothing to say."""
+    history = sky.histories.get(band)
+    if not settings.features or history is None or not len(rows):
+        return {}
+    columns = {"object_id": sky.catalogue.table.rows["object_id"][rows].copy()}
+    columns |= features_of(history, rows, settings.features)
+    return {f"{FEATURES.prefix}.{name}": column for name, column in columns.items()}
 
 
 def _settle(sky: Sky, measured: Measured, joined: Joined) -> tuple[RowNumbers, list[Fork]]:
@@ -81,6 +96,8 @@ def _settle(sky: Sky, measured: Measured, joined: Joined) -> tuple[RowNumbers, l
     sky.whereabouts.drop(np.unique(parents))
     for statistics in sky.bands.values():
         statistics.inherit(parents, objects[forked])
+    for history in sky.histories.values():
+        history.inherit(parents, objects[forked])
     founding = joined.source[joined.link == Link.NEW]
     ids = ids_to_array(object_id(measured.t_us, source) for source in array_to_ids(sources.source_ids[founding]))
     objects[joined.link == Link.NEW] = catalogue.found(ids, sources.positions.take(founding), measured.t_us)
@@ -90,17 +107,23 @@ def _settle(sky: Sky, measured: Measured, joined: Joined) -> tuple[RowNumbers, l
     return objects, [Fork(parent, of_it) for parent, of_it in sorted(children.items())]
 
 
-def _blind_points(sky: Sky, measured: Measured, joined: Joined, objects: RowNumbers) -> Outcome:
+def _blind_points(
+    sky: Sky, measured: Measured, joined: Joined, objects: RowNumbers, settings: AssociatorConfig
+) -> Outcome:
     sources = measured.sources
     sky.catalogue.move(objects, sources.positions.take(joined.source))
     statistics = sky.bands.setdefault(measured.band, BandStatistics()).add(
         objects, *sources.fluxes(joined.source), blind=True, t_us=measured.t_us
     )
+    points = _point_ids(measured.t_us, sky, objects, sources.source_ids[joined.source])
+    if settings.features:
+        fluxes = sources.fluxes(joined.source)
+        sky.keep(measured.band, objects, measured.t_us, points, fluxes, settings.history_points)
     return Outcome(
         measured={name: column[joined.source] for name, column in sources.columns.items()},
         kind=blind_kinds(len(joined)),
         link=joined.link,
-        point_ids=_point_ids(measured.t_us, sky, objects, sources.source_ids[joined.source]),
+        point_ids=points,
         objects=sky.catalogue.table.rows[objects],
         statistics=statistics,
         deruiter=joined.deruiter,

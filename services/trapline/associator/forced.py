@@ -23,8 +23,8 @@ RowNumbers = npt.NDArray[np.intp]
 
 def forced_points(
     sky: Sky, band: Band, t_us: int, pairs: Pairs, measured: Mapping[str, Rows], settings: AssociatorConfig
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Take in forced values, and return the columns of their points and of the states that changed.
+) -> tuple[dict[str, Array], dict[str, Array], RowNumbers]:
+    """Take in forced values; return the columns of their points, of the states that changed, and the rows of these.
 
     A value of an object that has forked since counts for all that it became. One that is NaN is a point, and enters no
     statistics.
@@ -47,18 +47,22 @@ def forced_points(
     rows, of_pair = _inheritors(sky, pairs.rows[counts], np.nonzero(counts)[0])
     statistics.add(rows, measured["flux_int"][of_pair], measured["flux_int_err"][of_pair], blind=False, t_us=t_us)
     ids = zip(array_to_ids(pairs.object_id), array_to_ids(measured["source_id"]), strict=True)
+    points = ids_to_array(point_id(t_us, object_, source) for object_, source in ids)
+    if settings.features:
+        fluxes = measured["flux_int"][of_pair], measured["flux_int_err"][of_pair]
+        sky.keep(band, rows, t_us, points[of_pair], fluxes, settings.history_points)
     outcome = Outcome(
         measured=measured,
         kind=pairs.kind,
         link=np.where(pairs.kind == Kind.MONITORED, Link.MONITORED, Link.FORCED).astype(np.uint8),
-        point_ids=ids_to_array(point_id(t_us, object_, source) for object_, source in ids),
+        point_ids=points,
         objects=objects[pairs.rows],
         statistics=statistics.look(pairs.rows),
         deruiter=np.full(len(pairs), np.nan),
         misses=pairs.misses,
     )
     changed = np.unique(rows)
-    return point_columns(outcome), state_columns(objects[changed], statistics.look(changed))
+    return point_columns(outcome), state_columns(objects[changed], statistics.look(changed)), changed
 
 
 def _inheritors(sky: Sky, rows: RowNumbers, of_pair: RowNumbers) -> tuple[RowNumbers, RowNumbers]:

@@ -37,7 +37,7 @@ def _from_1(header: dict[str, Any], arrays: dict[str, Rows]) -> Snapshot:
         arrays |= {f"{at}{name}": np.ones(count, "u1") for name in ("listed", "step_matched")}
         arrays |= {f"{at}parent": np.zeros(count, "i4"), f"{at}misses": np.zeros(count, "u4")}
         arrays[f"{at}step_us"] = np.full(count, sky.get("watermark_us") or 0, "i8")
-        sky["recent"] = []
+        sky["recent"], sky["histories"] = [], []
     arrays |= GrowingTable(PAIR).columns("requests.")
     return header | {"version": "trapline.associator.snapshot/2", "requests": [], "told": 0}, arrays
 

@@ -11,6 +11,7 @@ from trapline.associator.catalogue import OBJECT, Catalogue
 from trapline.associator.cells import LIMIT, Pages
 from trapline.associator.coverage import Coverage, Layer, Pointing
 from trapline.associator.footprint import Footprint
+from trapline.associator.history import PLACE, History, block_of
 from trapline.associator.migration import migrated
 from trapline.associator.packing import (
     pack_folded,
@@ -44,6 +45,7 @@ def dump(state: AssociatorState) -> tuple[dict[str, Any], dict[str, Array]]:
                 "n_measured": sky.n_measured,
                 "bands": _dump_bands(sky, arrays, prefix),
                 "layers": _dump_layers(sky.coverage, arrays, prefix),
+                "histories": _dump_histories(sky, arrays, prefix),
                 "recent": [[list(band), list(map(pack_folded, images))] for band, images in sky.recent.bands.items()],
             }
         )
@@ -77,6 +79,23 @@ def _dump_bands(sky: Sky, arrays: dict[str, Array], prefix: str) -> list[list[st
         arrays |= statistics.table.columns(f"{prefix}band{number}.")
         arrays |= statistics.objects.columns(f"{prefix}band{number}.objects.")
     return [list(band) for band in sky.bands]
+
+
+def _dump_histories(sky: Sky, arrays: dict[str, Array], prefix: str) -> list[dict[str, Any]]:
+    found = []
+    for number, (band, history) in enumerate(sky.histories.items()):
+        at = f"{prefix}history{number}."
+        arrays |= history.places.columns(f"{at}places.")
+        for tier, table in enumerate(history.tiers):
+            arrays |= table.columns(f"{at}{tier}.")
+        found.append({"band": list(band), "limit": history.limit})
+    return found
+
+
+def _load_history(limit: int, arrays: dict[str, Array], at: str) -> History:
+    sizes = History(limit).sizes
+    tiers = [GrowingTable.from_columns(block_of(size), arrays, f"{at}{tier}.") for tier, size in enumerate(sizes)]
+    return History(limit, GrowingTable.from_columns(PLACE, arrays, f"{at}places."), tiers)
 
 
 def _dump_layers(coverage: Coverage, arrays: dict[str, Array], prefix: str) -> list[dict[str, Any]]:
@@ -116,6 +135,9 @@ def _load_sky(entry: Mapping[str, Any], arrays: dict[str, Array], prefix: str) -
     )
     recent = Recent({(band[0], band[1]): map(unpack_folded, images) for band, images in entry["recent"]})
     sky = Sky(catalogue, bands, coverage, entry["watermark_us"], entry["n_measured"], recent)
+    for number, words in enumerate(entry["histories"]):
+        band = words["band"][0], words["band"][1]
+        sky.histories[band] = _load_history(words["limit"], arrays, f"{prefix}history{number}.")
     sky.look_around()
     return sky
 

@@ -9,9 +9,11 @@ import numpy as np
 
 from trapline.associator.catalogue import Catalogue, Positions, RowNumbers
 from trapline.associator.coverage import Band, Coverage
+from trapline.associator.history import History
 from trapline.associator.requests import Recent, Request
 from trapline.associator.statistics import BandStatistics
 from trapline.associator.whereabouts import Whereabouts
+from trapline.common.table import Rows
 from trapline.schemas.columns import Kind, array_to_ids, ids_to_array
 from trapline.schemas.header import Place
 
@@ -30,8 +32,20 @@ class Sky:
     recent: Recent = field(default_factory=Recent)
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     """follows from the catalogue"""
+    histories: dict[Band, History] = field(default_factory=dict[Band, History])
+    """kept when features are made of them"""
     monitored: dict[bytes, int] = field(default_factory=dict[bytes, int])
     """row of each monitored position, also of those that are no longer watched"""
+
+    def keep(
+        self, band: Band, rows: RowNumbers, t_us: int, points: Rows, fluxes: tuple[Rows, Rows], limit: int
+    ) -> None:
+        """Take one point of each of these objects into the history of a band; `points` are their ids, (n, 16)."""
+        history = self.histories.get(band)
+        if history is None or history.limit != limit:
+            history = self.histories[band] = History(limit)
+        keys = np.ascontiguousarray(points).view(">i8").reshape(-1, 2)[:, 1].astype(np.int64)
+        history.add(rows, t_us, keys, *fluxes)
 
     def look_around(self) -> None:
         """Make what follows from the catalogue."""
