@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from astropy.io.fits import Header as FitsHeader
 
-from trapline.common.ids import blind_source_id, fact_id, record_id
+from trapline.associator.core import Folded
+from trapline.common.ids import blind_source_id, fact_id, forced_source_id, record_id
 from trapline.common.wcs import wcs_cards
-from trapline.schemas.columns import Array, ids_to_array
+from trapline.schemas.columns import Array, array_to_ids, ids_to_array
+from trapline.schemas.header import Place
 from trapline.schemas.image import Band, Beam, Image
+from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message
 from trapline.schemas.sources import COLUMNS, SCHEMA, Sources
+from trapline.schemas.watchlist import Remeasure
 
 Float = npt.NDArray[np.float64]
 
@@ -51,6 +55,7 @@ def image(
     start = T0_US + number * 1_000_000 if t_us is None else t_us
     made = Image(
         id=fact_id(start, "image", number, band),
+        place=Place("images", "0", 0, number),
         instrument="test",
         band=Band(band),
         stokes="I",
@@ -79,7 +84,7 @@ def sources(
     **columns: npt.ArrayLike,
 ) -> Message[Sources]:
     """Return the record of an image with these blind sources, in the order of their rank."""
-    ra, dec = np.atleast_1d(np.asarray(ra_deg, float)), np.atleast_1d(np.asarray(dec_deg, float))
+    ra, dec = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in (ra_deg, dec_deg)))
     arrays: dict[str, Array] = COLUMNS.empty(len(ra))
     start = of.t_start_us or 0
     arrays["source_id"] = ids_to_array(blind_source_id(start, of.id, rank) for rank in range(len(ra))).copy()
@@ -106,3 +111,33 @@ def sources(
 def rows_permuted(message: Message[Sources], order: npt.NDArray[np.intp]) -> Message[Sources]:
     """Return the same record with its rows in another order."""
     return Message(message.header, {name: array[order] for name, array in message.arrays.items()})
+
+
+def record_of(folded: Folded) -> Message[Lightcurves]:
+    """Return the one record on `lightcurves` that came of an input."""
+    (record,) = (m for m in folded.messages if isinstance(m.header, Lightcurves))
+    return cast("Message[Lightcurves]", record)
+
+
+def brought_along(of: Image, asked: Message[Any], flux: float = 1.0, flux_err: float = 0.1) -> Message[Sources]:
+    """Return the record of an image, without blind sources, in which every position of a list was measured.
+
+    `asked` is a `watchlist` or a `remeasure`; the record of the latter is its answer.
+    """
+    positions, request = asked.arrays, asked.header.id if isinstance(asked.header, Remeasure) else None
+    count, start = len(positions["kind"]), of.t_start_us or 0
+    ids = zip(array_to_ids(positions["object_id"]), positions["kind"].tolist(), strict=True)
+    columns = {
+        "source_id": ids_to_array(forced_source_id(start, of.id, id_, kind) for id_, kind in ids),
+        "object_id": positions["object_id"],
+        "kind": positions["kind"],
+        "watch_ra_deg": positions["ra_deg"],
+        "watch_dec_deg": positions["dec_deg"],
+        "pos_err_ew_deg": np.nan,
+        "pos_err_ns_deg": np.nan,
+    }
+    record = sources(of, positions["ra_deg"], positions["dec_deg"], flux, flux_err=flux_err, **columns)
+    if not count:
+        record = sources(of)
+    id_ = record_id(start, SCHEMA, of.id, request or b"")
+    return Message(msgspec.structs.replace(record.header, id=id_, request=request), record.arrays)

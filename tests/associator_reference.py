@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -107,31 +108,78 @@ def vector(ra: float, dec: float) -> tuple[float, float, float]:
 
 
 @dataclass
+class Pair:
+    """A source (by rank) and an object that may be one."""
+
+    rank: int
+    star: Star
+    r: float
+
+
+Points = list[tuple[int, Star, float | None, str]]
+"""(rank of the source, object, radius to it before, how they were joined)"""
+
+
+@dataclass
 class Reference:
     limit_deg: float
+    method: str = "deruiter"
     deruiter_radius: float = 5.68
     stars: list[Star] = field(default_factory=list)
+    forks: dict[bytes, list[bytes]] = field(default_factory=dict)
 
-    def fold(self, found: list[Measurement]) -> list[tuple[Star, float | None]]:
-        """Return the object of each source, and the radius to it (None when the source founded it)."""
+    def fold(self, found: list[Measurement], name_child: Callable[[bytes, bytes], bytes]) -> Points:
+        """Return the points of the sources of an image, in order of rank and then name of the object."""
+        pairs = list(self.candidates(found))
+        kept = self.reduced(pairs) if self.method == "deruiter" else self.nearest(pairs)
+        points: Points = []
+        for pair in kept:
+            rivals = [other for other in kept if other.star is pair.star]
+            sharers = [other for other in kept if other.rank == pair.rank]
+            if len(rivals) > 1:
+                child = Star(name_child(pair.star.name, found[pair.rank].source), list(pair.star.points))
+                self.forks.setdefault(pair.star.name, []).append(child.name)
+                points.append((pair.rank, child, pair.r, "forked"))
+            else:
+                points.append((pair.rank, pair.star, pair.r, "shared" if len(sharers) > 1 else "one to one"))
+        points += [
+            (rank, Star(p.source), None, "new") for rank, p in enumerate(found) if all(k.rank != rank for k in kept)
+        ]
+        self.stars = [star for star in self.stars if star.name not in self.forks]
+        for rank, star, _, how in points:
+            star.points.append(found[rank])
+            self.stars += [star] if how in ("forked", "new") else []
+        return sorted(points, key=lambda point: point[0])
+
+    def candidates(self, found: list[Measurement]) -> Iterator[Pair]:
         means = [star.position() for star in self.stars]
-        pairs = []
         for rank, p in enumerate(found):
             for star, mean in zip(self.stars, means, strict=True):
                 if separation(p.ra, p.dec, mean[0], mean[1]) <= self.limit_deg:
-                    pairs.append((deruiter(p, mean), star.name, rank, star))
-        chosen: dict[int, tuple[Star, float | None]] = {}
-        taken: set[bytes] = set()
-        for r, name, rank, star in sorted(pairs, key=lambda pair: pair[:3]):
-            if r < self.deruiter_radius and rank not in chosen and name not in taken:
-                chosen[rank] = (star, r)
-                taken.add(name)
-        for rank, p in enumerate(found):
-            if rank not in chosen:
-                self.stars.append(Star(p.source))
-                chosen[rank] = (self.stars[-1], None)
-            chosen[rank][0].points.append(p)
-        return [chosen[rank] for rank in range(len(found))]
+                    r = deruiter(p, mean)
+                    if r < self.deruiter_radius:
+                        yield Pair(rank, star, r)
+
+    @staticmethod
+    def reduced(pairs: list[Pair]) -> list[Pair]:
+        """Return the pairs without many-to-many: as the rule says, source by source."""
+        kept = []
+        for rank in sorted({pair.rank for pair in pairs}):
+            mine = [pair for pair in pairs if pair.rank == rank]
+            crowds = [pair for pair in mine if sum(other.star is pair.star for other in pairs) > 1]
+            if len(mine) > 1 and crowds:
+                mine = [min(mine, key=lambda pair: (pair.r, pair.star.name))]
+            kept += sorted(mine, key=lambda pair: pair.star.name)
+        return kept
+
+    @staticmethod
+    def nearest(pairs: list[Pair]) -> list[Pair]:
+        """Return the closest pair, then the closest of those that are left, and so on."""
+        kept: list[Pair] = []
+        for pair in sorted(pairs, key=lambda pair: (pair.r, pair.star.name, pair.rank)):
+            if not any(pair.rank == k.rank or pair.star is k.star for k in kept):
+                kept.append(pair)
+        return kept
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import signal
@@ -96,11 +98,24 @@ def children_of(pid: int, module: str = "") -> list[int]:
     return sorted(found)
 
 
+_RUNNING = ("n", "v", "eta")  # the object's state after a point, in the order of processing: a courtesy
+
+
 def exports(env: Mapping[str, str], cwd: Path) -> dict[str, str]:
-    """Return all tables of the store that some variables name as CSV."""
+    """Return all tables of the store that some variables name as CSV, but for the running state of points."""
     found = {}
     for what in ("images", "objects", "lightcurves", "transients"):
         done = trapline("export", what, cwd=cwd, env=env)
         assert done.returncode == 0, done.stderr
-        found[what] = done.stdout
+        found[what] = _without(_RUNNING, done.stdout) if what == "lightcurves" else done.stdout
     return found
+
+
+def _without(columns: tuple[str, ...], table: str) -> str:
+    rows = list(csv.DictReader(io.StringIO(table)))
+    text = io.StringIO()
+    names = [name for name in (rows[0] if rows else ()) if name not in columns]
+    writer = csv.DictWriter(text, names, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from trapline.common.commands import (
+    associator,
     bench,
     channels,
     configuration,
@@ -16,6 +17,7 @@ from trapline.common.commands import (
     journal,
     keys,
     mesh,
+    monitor,
     plugin,
     schema,
     survey,
@@ -28,7 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (mesh, channels, plugin, journal, keys, database, schema, configuration, inspect, doctor, bench):
+_MODULES = (
+    *(mesh, channels, monitor, plugin),
+    *(journal, keys, database, schema, configuration, associator),
+    *(inspect, doctor, bench),
+)
+for module in _MODULES:
     app.add_typer(module.app)
 app.add_typer(survey.group)
 

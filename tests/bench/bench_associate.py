@@ -140,6 +140,7 @@ def _whole_sky(n_objects: int) -> Sky:
     sky.catalogue.move(rows, positions)
     statistics = sky.bands.setdefault(("60 MHz", "I"), BandStatistics())
     statistics.add(rows, np.ones(n_objects), np.full(n_objects, 0.1), blind=True, t_us=associator_images.T0_US)
+    sky.look_around()
     # The first search plants the index.
     associate(positions.take(rows[:1]), sky.catalogue, _BEAM_DEG, _SETTINGS)
     return sky

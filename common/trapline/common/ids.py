@@ -99,6 +99,16 @@ def object_id(t_us: int, founding_source: bytes) -> bytes:
     return fact_id(t_us, "object", founding_source)
 
 
+def fork_child_id(t_us: int, parent: bytes, source: bytes) -> bytes:
+    """Return the id of an object that continues another, which forked: (parent, source)."""
+    return fact_id(t_us, "fork", parent, source)
+
+
+def monitored_id(dataset: str, ra_deg: float, dec_deg: float) -> bytes:
+    """Return the id of a monitored position: its time is 0."""
+    return fact_id(0, "monitored", dataset, float(ra_deg), float(dec_deg))
+
+
 def point_id(t_us: int, object_: bytes, source: bytes) -> bytes:
     """Return the id of a point of a lightcurve: (object, source)."""
     return fact_id(t_us, "point", object_, source)

@@ -43,11 +43,14 @@ BUILT_IN = (
     Schema(
         lightcurves.SCHEMA,
         lightcurves.Lightcurves,
-        (lightcurves.POINTS, lightcurves.STATES, lightcurves.PENDING),
+        (lightcurves.POINTS, lightcurves.STATES, lightcurves.PENDING, lightcurves.FEATURES),
         channel="lightcurves",
     ),
     Schema(transients.SCHEMA, transients.Transients, (transients.RECENT,), (transients.CUTOUT,), "transients"),
     Schema(triage.SCHEMA, triage.Triage, channel="triage"),
+    Schema(
+        transients.SUPPRESSED_SCHEMA, transients.Suppressed, (transients.RECENT,), (transients.CUTOUT,), "suppressed"
+    ),
     Schema(watchlist.WATCHLIST_SCHEMA, watchlist.Watchlist, (watchlist.POSITIONS,), channel="watchlist"),
     Schema(watchlist.REMEASURE_SCHEMA, watchlist.Remeasure, (watchlist.POSITIONS,), channel="remeasure"),
     Schema(status.STATUS_SCHEMA, status.Status, channel="status"),

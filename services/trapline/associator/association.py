@@ -1,4 +1,4 @@
-"""Which source is which object: de Ruiter association, one to one.
+"""Which source is which object: candidates by distance and de Ruiter radius, and what a method makes of them.
 
 The de Ruiter radius is the offset in units of its error (Scheers 2011, thesis, University of Amsterdam, chapter 3).
 """
@@ -10,10 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trapline.associator.catalogue import Catalogue, Positions
+from trapline.associator.candidates import Bool, Candidates
+from trapline.associator.catalogue import Catalogue, Positions, positions_of
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.index import Gate
+from trapline.associator.methods import method_named
 from trapline.common.sky import separation_deg, tangent_basis, unit_vectors, wrap_180
+from trapline.common.table import Rows
+from trapline.schemas.columns import Link
 from trapline.schemas.image import Beam
 
 Float = npt.NDArray[np.float64]
@@ -25,11 +29,28 @@ _LARGEST_SEARCH_DEG = 45.0
 
 
 @dataclass(frozen=True, slots=True)
-class Matches:
-    """Per source: row of its object (-1 when it has none) and the de Ruiter radius to it (NaN when none)."""
+class Joined:
+    """The points that the sources of an image become, (n,) each, in order of source and then object id.
 
-    objects: RowNumbers
+    Attributes
+    ----------
+    source
+        Rank of the source; several times when it is shared.
+    object_row
+        Row of the object in the catalogue; of one that forks, the parent's; -1 when the source founds an object.
+    link
+        `Link`: one-to-one, new, forked or shared.
+    deruiter
+        Radius to the object before this image; NaN when there was none.
+    """
+
+    source: RowNumbers
+    object_row: RowNumbers
+    link: npt.NDArray[np.uint8]
     deruiter: Float
+
+    def __len__(self) -> int:
+        return len(self.source)
 
 
 def search_radius_deg(beam: Beam | None, settings: AssociatorConfig) -> float:
@@ -58,41 +79,69 @@ def deruiter_radius(a: Positions, b: Positions) -> Float:
     )
 
 
-def associate(sources: Positions, catalogue: Catalogue, radius_deg: float, settings: AssociatorConfig) -> Matches:
-    """Join sources to objects, one to one: the closest pairs in de Ruiter radius first.
+def associate(sources: Positions, catalogue: Catalogue, radius_deg: float, settings: AssociatorConfig) -> Joined:
+    """Join sources to objects by the configured method.
 
     Parameters
     ----------
     sources
-        In the order of their rank in the image, which decides between pairs of equal radius and object.
+        In the order of their rank in the image.
     catalogue
         Objects as they were before this image; its index may be replanted, nothing else changes.
     radius_deg
         Distance limit on the sky.
+
+    Raises
+    ------
+    ValueError
+        When the method returns what is no choice of pairs.
     """
+    pairs = candidates(sources, catalogue, radius_deg, settings)
+    return _joined(method_named(settings.method)(pairs), len(sources), settings.method)
+
+
+def candidates(sources: Positions, catalogue: Catalogue, radius_deg: float, settings: AssociatorConfig) -> Candidates:
+    """Return the pairs within the distance limit and below the limit of the de Ruiter radius."""
     error_deg = float(sources.largest_err_deg().max(initial=0.0))
     gate = Gate(radius_deg, settings.deruiter_radius)
     near, rows = catalogue.index.near(unit_vectors(sources.ra_deg, sources.dec_deg), error_deg, gate)
-    near, rows = _within(sources, catalogue, near, rows, radius_deg)
-    radius = deruiter_radius(sources.take(near), catalogue.positions(rows))
-    close = radius < settings.deruiter_radius
-    near, rows, radius = near[close], rows[close], radius[close]
-    chosen = _one_to_one(near, rows, _ascending(near, rows, radius, catalogue))
-    objects = np.full(len(sources), -1, np.intp)
-    deruiter = np.full(len(sources), np.nan)
-    objects[near[chosen]], deruiter[near[chosen]] = rows[chosen], radius[chosen]
-    return Matches(objects, deruiter)
+    # One look at each row: they are far apart in memory.
+    found = catalogue.table.rows[rows]
+    at, objects = sources.take(near), positions_of(found)
+    radius = deruiter_radius(at, objects)
+    kept = (radius < settings.deruiter_radius) & _within(at, objects, found, radius_deg)
+    ids = np.ascontiguousarray(found["object_id"]).view(">u8").reshape(-1, 2)
+    area = np.hypot(at.err_ew_deg, objects.err_ew_deg) * np.hypot(at.err_ns_deg, objects.err_ns_deg)
+    pairs = Candidates(near, rows, ids.astype(np.uint64), radius, np.log(area))
+    return pairs if kept.all() else pairs.take(kept)
 
 
-def _within(
-    sources: Positions, catalogue: Catalogue, near: RowNumbers, rows: RowNumbers, radius_deg: float
-) -> tuple[RowNumbers, RowNumbers]:
-    at, objects = sources.take(near), catalogue.table.rows[rows]
-    distance = separation_deg(at.ra_deg, at.dec_deg, objects["ra_deg"].copy(), objects["dec_deg"].copy())
+def _joined(kept: Candidates, n_sources: int, method: str) -> Joined:
+    """Return the points of pairs and of the sources that are in none."""
+    pairs = kept
+    if (np.diff(kept.source) <= 0).any():
+        pairs = kept.take(np.lexsort((kept.object_key[:, 1], kept.object_key[:, 0], kept.source)))
+    shared, forked = pairs.objects_per_source() > 1, pairs.sources_per_object() > 1
+    repeated = (np.diff(pairs.source) == 0) & (np.diff(pairs.object_row) == 0)
+    if (shared & forked).any() or repeated.any():
+        raise ValueError(f"method {method!r} keeps pairs twice, or objects that are both forked and shared")
+    link = np.where(forked, Link.FORKED, np.where(shared, Link.SHARED, Link.ONE_TO_ONE))
+    new = np.nonzero(np.bincount(pairs.source, minlength=n_sources) == 0)[0]
+    source = np.concatenate([pairs.source, new])
+    order = np.argsort(source, kind="stable")
+    return Joined(
+        source[order],
+        np.concatenate([pairs.object_row, np.full(len(new), -1)])[order],
+        np.concatenate([link, np.full(len(new), Link.NEW)])[order].astype(np.uint8),
+        np.concatenate([pairs.deruiter, np.full(len(new), np.nan)])[order],
+    )
+
+
+def _within(at: Positions, objects: Positions, rows: Rows, radius_deg: float) -> Bool:
+    distance = separation_deg(at.ra_deg, at.dec_deg, objects.ra_deg, objects.dec_deg)
     # Only beams of tens of degrees reach round the sky from an object's first position.
     furthest = np.degrees(np.tan(np.radians(89.0 - radius_deg)))
-    within = (distance <= radius_deg) & (np.hypot(objects["east_deg"], objects["north_deg"]) < furthest)
-    return near[within], rows[within]
+    return np.asarray((distance <= radius_deg) & (np.hypot(rows["east_deg"], rows["north_deg"]) < furthest))
 
 
 def _midpoint_offsets(a: Positions, b: Positions) -> tuple[Float, Float]:
@@ -107,27 +156,3 @@ def _midpoint_offsets(a: Positions, b: Positions) -> tuple[Float, Float]:
         np.degrees(np.einsum("ij,ij->i", offset, east) / depth),
         np.degrees(np.einsum("ij,ij->i", offset, north) / depth),
     )
-
-
-def _ascending(near: RowNumbers, rows: RowNumbers, radius: Float, catalogue: Catalogue) -> RowNumbers:
-    """Return the order of pairs: by radius, then object id, then rank of the source."""
-    ids = np.ascontiguousarray(catalogue.table.rows["object_id"][rows]).view(">u8").reshape(-1, 2)
-    return np.lexsort((near, ids[:, 1], ids[:, 0], radius))
-
-
-def _one_to_one(near: RowNumbers, rows: RowNumbers, order: RowNumbers) -> RowNumbers:
-    """Return the pairs to keep, taken in order, each source and each object at most once."""
-    alone = (np.bincount(near)[near] == 1) if len(near) else np.zeros(0, bool)
-    _, place, times = np.unique(rows, return_inverse=True, return_counts=True)
-    simple = alone & (times[place] == 1)
-    kept: list[int] = []
-    # What is left are crowds, in which one choice decides the next.
-    taken_sources: set[int] = set()
-    taken_objects: set[int] = set()
-    for pair in order[~simple[order]].tolist():
-        source, object_ = int(near[pair]), int(rows[pair])
-        if source not in taken_sources and object_ not in taken_objects:
-            taken_sources.add(source)
-            taken_objects.add(object_)
-            kept.append(pair)
-    return np.concatenate([np.nonzero(simple)[0], np.array(kept, np.intp)])

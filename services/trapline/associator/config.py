@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from trapline.associator.features import feature_named
+from trapline.associator.methods import method_named
 from trapline.common.config import Deg, Seconds, ServiceSection
 
 SearchDeg = Annotated[Deg, Field(gt=0, le=45)]
@@ -15,7 +17,7 @@ class AssociatorConfig(ServiceSection):
     """How sources are joined to objects, and what earlier images say about a position."""
 
     reads: ClassVar[tuple[str, ...]] = ("images", "sources")
-    writes: ClassVar[tuple[str, ...]] = ("lightcurves",)
+    writes: ClassVar[tuple[str, ...]] = ("lightcurves", "watchlist", "remeasure")
     stage: ClassVar[int] = 3
 
     max_hold_s: Seconds | None = Field(
@@ -27,11 +29,33 @@ class AssociatorConfig(ServiceSection):
         default=30.0, gt=0, description="silence after which a partition of images is not waited for; absent: for ever"
     )
 
+    method: str = Field(
+        default="deruiter",
+        description="how sources are joined to objects: deruiter (forks and shared sources), optimal (one to one, the "
+        "likeliest as a whole), nearest (one to one, the closest first), or package.module:function",
+    )
     beamwidths_limit: float = Field(
         default=3.0, gt=0, le=1000, description="an object is a candidate within this many semi-major axes of the beam"
     )
     deruiter_radius: float = Field(default=5.68, gt=0, description="and below this de Ruiter radius (dimensionless)")
     no_beam_limit_deg: SearchDeg = Field(default=1 / 3600, description="distance limit in images without a beam")
+    expiration: int = Field(
+        default=10, ge=1, le=1 << 31, description="time steps without a match after which an object is measured no more"
+    )
+    backfill: int = Field(
+        default=20, ge=0, le=10_000, description="newest images of each band in which a new object is measured"
+    )
+    forced_statistics: bool = Field(
+        default=True, description="whether forced points enter the statistics of an object, as blind ones do"
+    )
+    features: tuple[str, ...] = Field(
+        default=(),
+        description="further statistics of each object whose points changed, published with them: moments, ranks, "
+        "scatter, slopes, two_epoch, times, or package.module:function",
+    )
+    history_points: int = Field(
+        default=64, ge=2, le=4096, description="newest points per object and band that features are made of"
+    )
     limit_margin_sigma: float = Field(
         default=1.0,
         ge=0,
@@ -54,6 +78,19 @@ class AssociatorConfig(ServiceSection):
         description="pointings per band whose coverage is kept as a footprint; of a field that drifts, the oldest is "
         "written into cells",
     )
+
+    @field_validator("method")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        method_named(name)
+        return name
+
+    @field_validator("features")
+    @classmethod
+    def _all_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            feature_named(name)
+        return names
 
 
 SECTION = AssociatorConfig

@@ -1,51 +1,40 @@
-"""One image after another: its sources join objects, or found them."""
+"""One input after another: an image with its sources, an answer to a request, or a command."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
-from trapline.associator.association import Matches, associate, search_radius_deg
-from trapline.associator.catalogue import Ids, RowNumbers
 from trapline.associator.config import AssociatorConfig
-from trapline.associator.coverage import Band, Spot, limit_of, spot_of
-from trapline.associator.intake import Usable, usable
-from trapline.associator.rows import Outcome, point_columns, state_columns
+from trapline.associator.folding import Taken, feature_columns, fold
+from trapline.associator.forced import forced_points
+from trapline.associator.measured import described, inspect
+from trapline.associator.pairs import brought_along
+from trapline.associator.requests import Request, pending_columns
 from trapline.associator.state import AssociatorState, Sky
-from trapline.associator.statistics import BandStatistics
-from trapline.common.ids import object_id, point_id, record_id
-from trapline.common.table import Rows
-from trapline.schemas.columns import Array, array_to_ids, ids_to_array
+from trapline.associator.watching import changes, watchlist, whole
+from trapline.common.ids import record_id
+from trapline.schemas.columns import Array
+from trapline.schemas.header import Header, Place
 from trapline.schemas.image import Image
+from trapline.schemas.images import Command
 from trapline.schemas.lightcurves import POINTS, SCHEMA, STATES, Lightcurves
 from trapline.schemas.message import Message
 from trapline.schemas.sources import COLUMNS, Sources
 
-__all__ = ["AssociatorState", "Folded", "step"]
+__all__ = ["AssociatorState", "Folded", "answer", "command", "give_up", "step", "whole_watchlist"]
 
 
 class Folded(NamedTuple):
-    """What came of one image."""
+    """What came of one input."""
 
-    messages: tuple[Message[Lightcurves], ...]
+    messages: tuple[Message[Header], ...]
+    """of `lightcurves` first, then of `watchlist` and `remeasure`"""
     dropped: dict[str, int]
-    """sources that were not used, and images folded before, by reason"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """An image that was measured: all that may be wrong with it was looked at, nothing has changed yet."""
-
-    image: Image
-    t_us: int
-    band: Band
-    spot: Spot
-    limit: Rows | None
-    sources: Usable
-    dropped: dict[str, int] = field(default_factory=dict[str, int])
+    """sources that were not used, and inputs that came before, by reason"""
 
 
 def step(
@@ -56,8 +45,9 @@ def step(
     *,
     dataset: str = "default",
     passed_over: bool = False,
+    sources_place: Place | None = None,
 ) -> Folded:
-    """Fold one image into the state and return its record.
+    """Fold one image into the state and return its record, what changed on the watchlist, and requests.
 
     Parameters
     ----------
@@ -66,11 +56,13 @@ def step(
     image
         The image as `images` announced it. What `sources` says of it goes first.
     sources
-        Its blind sources. None when there will be none: the image counts as folded, and its record has no rows.
+        What was measured in it. None when there will be nothing: the image counts as folded, its record has no rows.
     dataset
         Of the image; that of `sources` goes first.
     passed_over
         Whether later images were folded because these sources were late: the record is marked late.
+    sources_place
+        Where the sources stand: requests name it.
 
     Raises
     ------
@@ -82,12 +74,15 @@ def step(
     if image.id in state.folded:
         return Folded((), {"repeated_image": 1})
     if sources is not None:
-        image, dataset = _described(image, sources), sources.header.dataset
-    measured = _inspect(state.skies.get(dataset), image, sources, settings)
-    sky = state.skies.setdefault(dataset, Sky())
-    late = passed_over or _is_older(image, sky)
-    arrays = POINTS.empty() | STATES.empty() if measured is None else _fold(sky, measured, settings)
+        image, dataset = described(image, sources), sources.header.dataset
+    known = state.skies.get(dataset)
+    late = passed_over or _is_older(image, known)
+    measured = inspect(known, image, sources, settings, late=late, sources_place=sources_place)
+    sky = known or Sky()
+    taken = Taken(POINTS.empty() | STATES.empty(), [], [], {}) if measured is None else fold(sky, measured, settings)
+    state.skies.setdefault(dataset, sky)
     state.remember(image.id, settings.remember_images)
+    state.requests |= {request.id: request for request in taken.requests}
     header = Lightcurves(
         schema=SCHEMA,
         id=record_id(image.t_start_us or 0, SCHEMA, image.id),
@@ -96,91 +91,109 @@ def step(
         trace=None if sources is None else sources.header.trace,
         image=msgspec.structs.replace(image, wcs=None),
         late=late,
+        forks=taken.forks,
+        retired=[fork.parent for fork in taken.forks],
+        limit_low=None if measured is None else measured.limit_flux("low"),
+        limit_high=None if measured is None else measured.limit_flux("high"),
     )
-    return Folded((Message(header, arrays),), {} if measured is None else measured.dropped)
+    messages = _told(state, header, taken.arrays | pending_columns(taken.requests), taken.watchlist, image.id)
+    asked = tuple(request.message() for request in taken.requests)
+    return Folded((*messages, *asked), {} if measured is None else measured.dropped)
 
 
-def _described(image: Image, sources: Message[Sources]) -> Image:
-    found = sources.header.image
-    if found.id != image.id:
-        raise ValueError(f"the sources are those of image {found.id.hex()}, not of image {image.id.hex()}")
-    wcs, place = found.wcs or image.wcs, found.place or image.place
-    return msgspec.structs.replace(found, wcs=wcs, place=place)
+def answer(state: AssociatorState, sources: Message[Sources], settings: AssociatorConfig) -> Folded:
+    """Take the answer to a request, and return the record with its points.
 
-
-def _is_older(image: Image, sky: Sky) -> bool:
-    known = image.t_start_us is not None and sky.watermark_us is not None
-    return known and image.t_start_us < sky.watermark_us  # type: ignore[operator]
-
-
-def _inspect(
-    sky: Sky | None, image: Image, sources: Message[Sources] | None, settings: AssociatorConfig
-) -> _Measured | None:
-    """Return what there is to fold of an image: None when it was not measured."""
-    if sources is None or image.quality.rejected:
-        return None
+    Raises
+    ------
+    SchemaError
+        When a column is missing or of the wrong type; the state is as it was.
+    """
     COLUMNS.check(sources.arrays)
-    if image.t_start_us is None or image.band is None:
-        raise ValueError(f"image {image.id.hex()} was measured, and has no start or no band: both should be set")
-    if image.beam and not (0 < image.beam.minor_deg <= image.beam.major_deg < math.inf):
-        raise ValueError(
-            f"image {image.id.hex()}: {image.beam} is no beam: its axes should be positive, minor <= major"
-        )
-    band = (image.band.name, image.stokes or "")
-    found, dropped = usable(sources.arrays)
-    return _Measured(
-        image=image,
-        t_us=image.t_start_us,
-        band=band,
-        spot=spot_of(image, band, settings),
-        limit=_limit(image.id, sky.n_measured if sky else 0, sources.header, settings),
-        sources=found,
-        dropped=dropped,
+    request = state.requests.get(sources.header.request or b"")
+    if request is None:
+        return Folded((), {"repeated_answer": 1})
+    found = brought_along(request.pairs, sources.arrays)
+    columns = {name: array.copy() for name, array in request.not_measured().items()}
+    for name, array in columns.items():
+        array[found >= 0] = sources.arrays[name][found[found >= 0]]
+    return _answered(state, request, columns, settings, parents=[sources.header.id])
+
+
+def give_up(state: AssociatorState, request_id: bytes, settings: AssociatorConfig) -> Folded:
+    """Take notice that a request will not be answered: its points are NaN."""
+    request = state.requests.get(request_id)
+    if request is None:
+        return Folded((), {"repeated_answer": 1})
+    return _answered(state, request, request.not_measured(), settings, parents=[request_id])
+
+
+def command(state: AssociatorState, record: bytes, asked: Command, settings: AssociatorConfig, dataset: str) -> Folded:
+    """Take a command from `images`, and return the record that says so.
+
+    Raises
+    ------
+    ValueError
+        When it is unknown, or lacks a position; the state is as it was.
+    """
+    sky = state.skies.get(dataset) or Sky()
+    if asked.name == "monitor_add":
+        if asked.ra_deg is None or asked.dec_deg is None:
+            raise ValueError("monitor_add names no position: ra_deg and dec_deg should be set")
+        rows = sky.monitor(asked.object_id, asked.ra_deg, asked.dec_deg)
+    elif asked.name == "monitor_remove":
+        rows = sky.leave(asked.object_id)
+    else:
+        raise ValueError(f"unknown command {asked.name!r}: known are monitor_add and monitor_remove")
+    state.skies.setdefault(dataset, sky)
+    changed = changes(sky.catalogue.table.rows, rows, rows[:0], settings.expiration)
+    header = Lightcurves(
+        schema=SCHEMA, id=record_id(0, SCHEMA, record), dataset=dataset, parents=[record], command=asked.name
     )
+    return Folded(_told(state, header, POINTS.empty(), changed, record), {})
 
 
-def _limit(image_id: bytes, fold: int, header: Sources, settings: AssociatorConfig) -> Rows | None:
-    """Return the limits that an image sets for later ones: None when it has no pixel that was measured."""
-    rms_min, rms_max, threshold = header.rms_min, header.rms_max, header.detection_threshold
-    if rms_min is None or rms_max is None or threshold is None:
-        return None
-    if not (math.isfinite(rms_min) and math.isfinite(rms_max) and math.isfinite(threshold)):
-        return None
-    return limit_of(image_id, fold, (rms_min, rms_max), threshold + settings.limit_margin_sigma)
+def whole_watchlist(state: AssociatorState, image: bytes) -> Message[Header]:
+    """Return everything that is to be measured, as a record that follows the newest on `lightcurves`."""
+    parts = [whole(sky.catalogue.table.rows) for sky in state.skies.values()] or [whole(Sky().catalogue.table.rows)]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return watchlist(max(state.told - 1, 0), image, "default", arrays, full=True)
 
 
-def _fold(sky: Sky, measured: _Measured, settings: AssociatorConfig) -> dict[str, Array]:
-    sources = measured.sources
-    radius_deg = search_radius_deg(measured.image.beam, settings)
-    matches = associate(sources.positions, sky.catalogue, radius_deg, settings)
-    new = matches.objects < 0
-    founders = sources.positions.take(new)
-    n_earlier, limits = sky.coverage.at(measured.band, founders.ra_deg, founders.dec_deg)
-    # From here on nothing fails: the state changes as a whole or not at all.
-    objects = _found(sky, measured, matches, new)
-    sky.catalogue.move(objects, sources.positions)
-    statistics = sky.bands.setdefault(measured.band, BandStatistics()).add(
-        objects, sources.columns["flux_int"], sources.columns["flux_int_err"], blind=True, t_us=measured.t_us
+def _answered(
+    state: AssociatorState,
+    request: Request,
+    columns: Mapping[str, Array],
+    settings: AssociatorConfig,
+    parents: list[bytes],
+) -> Folded:
+    of, sky = request.of, state.skies[request.dataset]
+    t_us, band = of.image.t_start_us or 0, (of.image.band.name if of.image.band else "", of.image.stokes or "")
+    points, states, changed = forced_points(sky, band, t_us, request.pairs, columns, settings)
+    del state.requests[request.id]
+    header = Lightcurves(
+        schema=SCHEMA,
+        id=record_id(t_us, SCHEMA, of.image.id, request.id),
+        dataset=request.dataset,
+        parents=parents,
+        image=of.image,
+        request=request.id,
     )
-    if measured.limit is not None:
-        sky.coverage.add(measured.spot, measured.limit, settings.open_pointings)
-    sky.n_measured += 1
-    sky.watermark_us = max(measured.t_us, measured.t_us if sky.watermark_us is None else sky.watermark_us)
-    ids = _point_ids(measured.t_us, sky, objects, sources.source_ids)
-    outcome = Outcome(ids, sky.catalogue.table.rows[objects], statistics, matches.deruiter, new, n_earlier, limits)
-    return point_columns(sources, outcome) | state_columns(outcome)
+    arrays = points | states | feature_columns(sky, band, changed, settings)
+    return Folded(_told(state, header, arrays, {}, of.image.id), {})
 
 
-def _found(sky: Sky, measured: _Measured, matches: Matches, new: Rows) -> RowNumbers:
-    """Return the object of each source, founding those that are new."""
-    founding = array_to_ids(measured.sources.source_ids[new])
-    ids = ids_to_array(object_id(measured.t_us, source) for source in founding)
-    objects = matches.objects.copy()
-    objects[new] = sky.catalogue.found(ids, measured.sources.positions.take(new), measured.t_us)
-    return objects
+def _told(
+    state: AssociatorState, header: Lightcurves, arrays: Mapping[str, Array], changed: dict[str, Array], cause: bytes
+) -> tuple[Message[Header], ...]:
+    """Return a record of `lightcurves`, and what changed on the watchlist with it."""
+    version, state.told = state.told, state.told + 1
+    record: Message[Header] = Message(header, arrays)
+    if not len(changed.get("kind", ())):
+        return (record,)
+    return record, watchlist(version, cause, header.dataset, changed, full=False)
 
 
-def _point_ids(t_us: int, sky: Sky, objects: RowNumbers, sources: Ids) -> Ids:
-    object_ids = array_to_ids(sky.catalogue.table.rows["object_id"][objects])
-    pairs = zip(object_ids, array_to_ids(sources), strict=True)
-    return ids_to_array(point_id(t_us, object_, source) for object_, source in pairs)
+def _is_older(image: Image, sky: Sky | None) -> bool:
+    known = sky is not None and image.t_start_us is not None and sky.watermark_us is not None
+    return known and image.t_start_us < sky.watermark_us  # type: ignore[operator, union-attr]

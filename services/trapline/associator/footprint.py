@@ -79,6 +79,13 @@ def cell_order(footprint: Footprint, width_deg: float, most_cells: int) -> int:
 @lru_cache(maxsize=4)
 def covered_cells(footprint: Footprint, order: int) -> Cells:
     """Return the cells (nested numbering) whose centres a footprint covers, in ascending order."""
+    cells = cells_near(footprint, order)
+    return cells[footprint.covers(*cell_centres(cells, order))]
+
+
+@lru_cache(maxsize=16)
+def cells_near(footprint: Footprint, order: int) -> Cells:
+    """Return the cells that a footprint may touch, and some more around them, in ascending order."""
     axis, radius_deg = footprint.cone()
     cells = np.arange(12, dtype=np.int64)
     for level in range(order + 1):
@@ -87,7 +94,12 @@ def covered_cells(footprint: Footprint, order: int) -> Cells:
         cells = cells[unit_vectors(*cell_centres(cells, level)) @ axis >= math.cos(reach) - 1e-12]
         if level < order:
             cells = (cells[:, None] * 4 + np.arange(4)).ravel()
-    return cells[footprint.covers(*cell_centres(cells, order))]
+    return cells
+
+
+def covered_at(footprint: Footprint, order: int, ra_deg: Float, dec_deg: Float) -> Bool:
+    """Return which positions count as covered by a footprint: those whose cell's centre lies in it."""
+    return footprint.covers(*cell_centres(cells_at(ra_deg, dec_deg, order), order))
 
 
 def cells_at(ra_deg: Float, dec_deg: Float, order: int) -> Cells:

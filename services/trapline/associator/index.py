@@ -23,6 +23,7 @@ RowNumbers = npt.NDArray[np.intp]
 
 _SPOT = np.dtype([("here", "f8", (3,)), ("anchor", "f8", (3,)), ("error_deg", "f8"), ("tree", "i8")])
 _WAITING = -1
+_GONE = -2
 _NEIGHBOURS_AT_FIRST = 8
 _SPARE_ENTRIES = 1024
 # Searching a tree costs something however small it is.
@@ -81,7 +82,11 @@ class SkyIndex:
         spots["here"][rows] = vectors
         spots["error_deg"][rows] = errors_deg
         far = _squared(vectors - spots["anchor"][rows]) > self._tolerance**2
-        self._wait(rows[far & (spots["tree"][rows] != _WAITING)])
+        self._wait(rows[far & (spots["tree"][rows] >= 0)])
+
+    def remove(self, rows: RowNumbers) -> None:
+        """Find these objects no more."""
+        self._spots.rows["tree"][rows] = _GONE
 
     def near(self, vectors: Float, error_deg: float, gate: Gate) -> tuple[RowNumbers, RowNumbers]:
         """Return all pairs (number of the vector, row of the object) that pass a gate, in ascending order.
@@ -120,7 +125,7 @@ class SkyIndex:
         self._tolerance = _TOLERANCE * chord
         spots = self._spots.rows
         far = _squared(spots["here"] - spots["anchor"]) > self._tolerance**2
-        self._wait(np.nonzero(far & (spots["tree"] != _WAITING))[0])
+        self._wait(np.nonzero(far & (spots["tree"] >= 0))[0])
         self._plant()
 
     def _wait(self, rows: RowNumbers) -> None:
@@ -139,7 +144,10 @@ class SkyIndex:
             chosen.append(tree.rows[spots["tree"][tree.rows] == tree.serial])
             size += len(chosen[-1])
         rows = np.sort(np.concatenate(chosen))
+        rows = rows[spots["tree"][rows] != _GONE]
         self._waiting, self._serial = [], self._serial + 1
+        if not len(rows):
+            return
         spots["anchor"][rows] = spots["here"][rows]
         spots["tree"][rows] = self._serial
         # Planting is what costs: unbalanced trees grow in half the time and are searched nearly as fast.

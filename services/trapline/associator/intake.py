@@ -36,11 +36,15 @@ class Usable:
         """Ids of the sources, (n, 16)."""
         return self.columns["source_id"]
 
+    def fluxes(self, which: RowNumbers) -> tuple[Rows, Rows]:
+        """Return integrated fluxes and their errors of some of them."""
+        return self.columns["flux_int"][which], self.columns["flux_int_err"][which]
+
 
 def usable(arrays: Mapping[str, Rows]) -> tuple[Usable, dict[str, int]]:
     """Return the usable sources of a `sources` record, and the number of those dropped by reason.
 
-    Reasons are ``not_blind``, ``non_finite`` (flux, position or an error), ``out_of_range`` (an error that is not
+    Reasons are ``non_finite`` (flux, position or an error), ``out_of_range`` (an error that is not
     positive, a declination beyond the pole, a number whose square overflows) and ``repeated`` (a source id seen twice).
     """
     blind = arrays["kind"] == Kind.BLIND
@@ -49,7 +53,6 @@ def usable(arrays: Mapping[str, Rows]) -> tuple[Usable, dict[str, int]]:
     rows = _ranked(arrays, np.nonzero(blind & finite & in_range)[0])
     first = _first_of_each_id(arrays, rows)
     dropped = {
-        "not_blind": int((~blind).sum()),
         "non_finite": int((blind & ~finite).sum()),
         "out_of_range": int((blind & finite & ~in_range).sum()),
         "repeated": int((~first).sum()),
@@ -64,6 +67,12 @@ def usable(arrays: Mapping[str, Rows]) -> tuple[Usable, dict[str, int]]:
     )
     columns["ra_deg"] = positions.ra_deg
     return Usable(columns, positions), {reason: count for reason, count in dropped.items() if count}
+
+
+def measurable(flux: Rows, flux_err: Rows) -> Bool:
+    """Return which forced values can enter statistics: finite, with a positive error, neither beyond all measure."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray((np.abs(flux) < _LARGEST) & (flux_err > _SMALLEST) & (flux_err < _LARGEST))
 
 
 def _finite(arrays: Mapping[str, Rows]) -> Bool:

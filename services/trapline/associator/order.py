@@ -4,6 +4,7 @@ Within a partition of `images` the order is that of seq. Between partitions the 
 partition) is next, and a partition without a head is waited for unless it has ended or is silent for `idle_after_s`.
 An image whose sources are missing is waited for, but not longer than `max_hold_s` after sources of later ones came; it
 is folded when they come. These two are the only clocks, and what they decide is in the output: replay needs none.
+Answers to requests are taken as they come: nothing but the values of forced points depends on them.
 """
 
 from __future__ import annotations
@@ -12,19 +13,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import cast
 
+from trapline.associator.replies import Replies, Spot, spot_of
 from trapline.common.channel import Record
 from trapline.common.runtime.order import Consumed, PartitionKey, Step
 from trapline.schemas.header import Place
 from trapline.schemas.images import Images
 from trapline.schemas.sources import Sources
 from trapline.schemas.status import DeadLetter
-
-Spot = tuple[str, str, int]
-"""(channel, partition, seq)"""
-
-
-def _spot(place: Place) -> Spot:
-    return place.channel, place.partition, place.seq
 
 
 class _Head:
@@ -72,6 +67,7 @@ class ImageOrder:
         self._dead: set[Spot] = set()
         self._dead_unconfirmed: set[Spot] = set()
         self._dead_seen_once: set[Spot] = set()
+        self._replies = Replies()
         self._held_since: float | None = None
         self._consumed: dict[PartitionKey, Consumed] = {}
         self._skipped: set[Spot] = set()
@@ -99,6 +95,8 @@ class ImageOrder:
         self._now = now
         if self._script:
             return self._scripted()
+        if (reply := self._replies.take()) is not None:
+            return self._reply(reply)
         if late := self._late():
             return late
         while (head := self._next_head(now)) is not None:
@@ -111,9 +109,14 @@ class ImageOrder:
                 return step
             if not self._hold_is_over(now):
                 return None
-            self._passed_over[_spot(head.record.place)] = self._heads[head.record.place.partition].popleft()
+            self._passed_over[spot_of(head.record.place)] = self._heads[head.record.place.partition].popleft()
             self._held_since = None
         return None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether what was decided before a restart is not all repeated yet."""
+        return bool(self._script)
 
     def follow(self, decided: Iterable[Sequence[Place]]) -> None:
         """Repeat what was decided before the restart, then go on."""
@@ -121,7 +124,7 @@ class ImageOrder:
 
     def skip(self, places: Iterable[Place]) -> None:
         """Mark sources that the fold cannot take: their image is folded without them."""
-        self._skipped |= {_spot(place) for place in places}
+        self._skipped |= {spot_of(place) for place in places}
 
     def seen(self, keys: Iterable[PartitionKey], *, caught_up: bool) -> None:
         """Take notice of which partitions were read, and whether all of them to their ends."""
@@ -137,6 +140,7 @@ class ImageOrder:
             # been read, at another host, before the dead letter was.
             self._dead |= self._dead_seen_once
             self._dead_seen_once, self._dead_unconfirmed = self._dead_unconfirmed, set()
+            self._replies.confirm()
 
     def progress(self) -> dict[PartitionKey, Consumed]:
         """Return what was consumed of each partition."""
@@ -144,17 +148,22 @@ class ImageOrder:
 
     def buffered(self) -> int:
         """Return how many images and sources wait."""
-        return sum(map(len, self._heads.values())) + len(self._sources) + len(self._passed_over)
+        heads = sum(map(len, self._heads.values()))
+        return heads + len(self._sources) + len(self._passed_over) + len(self._replies)
 
     def restore(self, progress: dict[PartitionKey, Consumed]) -> None:
         """Take up what was consumed before a restart."""
         self._consumed = progress
 
     def _offer_sources(self, record: Record) -> None:
-        image = cast("Sources", record.header).image
+        header = cast("Sources", record.header)
+        image = header.image
+        if header.request is not None:
+            self._replies.add(record)
+            return
         if image.place is None:
             raise ValueError(f"{record.place} names no place of its image")
-        spot = _spot(image.place)
+        spot = spot_of(image.place)
         done = self._consumed.get(spot[:2])
         # The first result for an image stands: a redelivered lease gives the same again.
         if spot in self._sources or (done is not None and spot[2] in done):
@@ -163,10 +172,14 @@ class ImageOrder:
             self._sources[spot] = record
 
     def _offer_dead_letter(self, record: Record) -> None:
-        self._consume(record.place)
         header = cast("DeadLetter", record.header)
-        if header.service == self._service and header.place.channel == "images":
-            self._dead_unconfirmed.add(_spot(header.place))
+        ours = header.service == self._service
+        if ours and header.place.channel == "remeasure":
+            self._replies.add_dead(record)
+            return
+        self._consume(record.place)
+        if ours and header.place.channel == "images":
+            self._dead_unconfirmed.add(spot_of(header.place))
 
     def _next_head(self, now: float) -> _Head | None:
         """Return the image whose turn it is; None while a partition that may have an earlier one is silent."""
@@ -184,7 +197,7 @@ class ImageOrder:
 
     def _ready(self, head: _Head) -> Step | None:
         """Return the step of an image whose sources are here, or never will be."""
-        spot = _spot(head.record.place)
+        spot = spot_of(head.record.place)
         if not head.needs_sources:
             return self._step(head)
         if (sources := self._sources.get(spot)) is not None:
@@ -195,10 +208,10 @@ class ImageOrder:
         late = self._was_overtaken(head.record.place)
         self._pop(head)
         if sources is None:
-            return Step((head.record,), skipped=_spot(head.record.place) in self._skipped, late=late)
+            return Step((head.record,), skipped=spot_of(head.record.place) in self._skipped, late=late)
         self._consume(sources.place)
-        del self._sources[_spot(head.record.place)]
-        return Step((head.record, sources), skipped=_spot(sources.place) in self._skipped, late=late)
+        del self._sources[spot_of(head.record.place)]
+        return Step((head.record, sources), skipped=spot_of(sources.place) in self._skipped, late=late)
 
     def _was_overtaken(self, place: Place) -> bool:
         done = self._consumed.get((place.channel, place.partition))
@@ -209,8 +222,8 @@ class ImageOrder:
         heads = self._heads[place.partition]
         if heads and heads[0] is head:
             heads.popleft()
-        self._passed_over.pop(_spot(place), None)
-        self._dead.discard(_spot(place))
+        self._passed_over.pop(spot_of(place), None)
+        self._dead.discard(spot_of(place))
         self._consume(place)
 
     def _end(self, head: _Head) -> None:
@@ -236,15 +249,24 @@ class ImageOrder:
                 return step
         return None
 
+    def _reply(self, record: Record) -> Step:
+        self._consume(record.place)
+        return Step((record,), skipped=spot_of(record.place) in self._skipped)
+
     def _scripted(self) -> Step | None:
         """Return the step that was taken before the restart, once its inputs are here again."""
         places = {place.channel: place for place in self._script[0]}
-        image = places["images"]
+        image = places.get("images")
+        if image is None:
+            reply = self._replies.take(spot_of(self._script[0][0]))
+            if reply is not None:
+                self._script.popleft()
+            return None if reply is None else self._reply(reply)
         head = self._find_head(image)
         wanted = places.get("sources")
         if head is None:
             return None
-        spot = _spot(image)
+        spot = spot_of(image)
         if wanted is not None and spot not in self._sources:
             return None
         self._script.popleft()
@@ -259,6 +281,6 @@ class ImageOrder:
                     self._end(heads[0])
                 else:
                     skipped = heads.popleft()
-                    self._passed_over[_spot(skipped.record.place)] = skipped
+                    self._passed_over[spot_of(skipped.record.place)] = skipped
             return heads[0]
-        return self._passed_over.get(_spot(place))
+        return self._passed_over.get(spot_of(place))

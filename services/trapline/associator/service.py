@@ -1,26 +1,30 @@
-"""associator as a daemon: a fold over `images` and `sources`."""
+"""associator as a daemon: a fold over `images`, `sources` and what nobody could measure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from trapline.associator.config import AssociatorConfig
-from trapline.associator.core import AssociatorState, step
+from trapline.associator.core import AssociatorState, Folded, answer, command, give_up, step, whole_watchlist
 from trapline.associator.order import ImageOrder
 from trapline.associator.snapshot import dump, load
-from trapline.common.ids import record_id
 from trapline.common.runtime.context import Context
 from trapline.common.runtime.daemon import Service
 from trapline.common.runtime.fold import FoldRunner
 from trapline.common.runtime.order import Order, Step
 from trapline.schemas.columns import Array
-from trapline.schemas.header import Header
+from trapline.schemas.header import Header, Place
 from trapline.schemas.images import Images
-from trapline.schemas.lightcurves import POINTS, SCHEMA, Lightcurves
-from trapline.schemas.message import Message
+from trapline.schemas.message import Message, decode_header
 from trapline.schemas.sources import Sources
+from trapline.schemas.status import DeadLetter
+from trapline.schemas.watchlist import Watchlist
+
+_FULL_EVERY = 1000  # records of the watchlist after which the whole list is told again: nobody looks back further
+
+_Records = Iterable[Message[Header]]
 
 
 class AssociatorFold:
@@ -28,40 +32,37 @@ class AssociatorFold:
 
     reads = ("sources", "dead_letters")
     reads_headers = ("images",)
-    writes = ("lightcurves",)
+    writes = ("lightcurves", "watchlist", "remeasure")
 
     def __init__(self, settings: AssociatorConfig) -> None:
         self._settings = settings
         self._dropped: Counter[str] = Counter()
+        self._order = self._new_order()
+        self._watchlists = _FULL_EVERY
 
     def order(self) -> Order:
         """Return the order of images, each with its sources."""
-        return ImageOrder(max_hold_s=self._settings.max_hold_s, idle_after_s=self._settings.idle_after_s)
+        self._order, self._watchlists = self._new_order(), _FULL_EVERY
+        return self._order
 
     def initial(self) -> AssociatorState:
         """Return an empty sky."""
         return AssociatorState()
 
-    def step(self, state: AssociatorState, inputs: Step) -> Iterator[Message[Header]]:
-        """Yield the `lightcurves` record of an image or a command."""
-        header = cast("Images", inputs.records[0].header)
-        if header.command is not None:
-            yield _answer(header, header.command.name)
-            return
-        if header.image is None or (inputs.skipped and len(inputs.records) == 1):
-            return
-        # Sources that could not be taken are as good as none: their image is folded without them.
-        measured = None if inputs.skipped else next(iter(inputs.records[1:]), None)
-        folded = step(
-            state,
-            header.image,
-            cast("Message[Sources]", measured.message) if measured else None,
-            self._settings,
-            dataset=header.dataset,
-            passed_over=inputs.late,
-        )
+    def step(self, state: AssociatorState, inputs: Step) -> _Records:
+        """Return what came of an image, an answer, a request that nobody answers, or a command."""
+        header = inputs.records[0].header
+        if isinstance(header, Images):
+            folded = self._image(state, header, inputs)
+        elif isinstance(header, DeadLetter):
+            request = b"" if inputs.skipped else decode_header(header.input).id
+            folded = give_up(state, request, self._settings)
+        elif inputs.skipped:
+            folded = give_up(state, cast("Sources", header).request or b"", self._settings)
+        else:
+            folded = answer(state, cast("Message[Sources]", inputs.records[0].message), self._settings)
         self._dropped.update(folded.dropped)
-        yield from folded.messages
+        return self._with_watchlist(state, folded)
 
     def dump(self, state: AssociatorState) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         """Return the state as plain values and arrays."""
@@ -72,25 +73,57 @@ class AssociatorFold:
         return load(header, arrays)
 
     def counters(self, state: AssociatorState) -> Mapping[str, int]:
-        """Return what was found, and what was dropped since the start."""
+        """Return what was found, what is asked for, and what was dropped since the start."""
         objects = sum(len(sky.catalogue.table) for sky in state.skies.values())
-        return {"objects": objects, **{f"dropped_{reason}": n for reason, n in self._dropped.items()}}
+        pending = sum(len(request.pairs) for request in state.requests.values())
+        found = {"objects": objects, "requests_open": len(state.requests), "pairs_pending": pending}
+        return found | {f"dropped_{reason}": n for reason, n in self._dropped.items()}
 
+    def needs(self, state: AssociatorState) -> Iterable[Place]:
+        """Return records that were consumed and may have to be read once more."""
+        return state.needs()
 
-def _answer(header: Images, command: str) -> Message[Header]:
-    answer = Lightcurves(
-        schema=SCHEMA,
-        id=record_id(0, SCHEMA, header.id),
-        dataset=header.dataset,
-        parents=[header.id],
-        command=command,
-    )
-    return Message(answer, POINTS.empty())
+    def _new_order(self) -> ImageOrder:
+        return ImageOrder(max_hold_s=self._settings.max_hold_s, idle_after_s=self._settings.idle_after_s)
+
+    def _image(self, state: AssociatorState, header: Images, inputs: Step) -> Folded:
+        if header.command is not None:
+            if inputs.skipped:
+                return Folded((), {"refused_command": 1})
+            return command(state, header.id, header.command, self._settings, header.dataset)
+        if header.image is None or (inputs.skipped and len(inputs.records) == 1):
+            return Folded((), {})
+        # Sources that could not be taken are as good as none: their image is folded without them.
+        measured = None if inputs.skipped else next(iter(inputs.records[1:]), None)
+        return step(
+            state,
+            header.image,
+            cast("Message[Sources]", measured.message) if measured else None,
+            self._settings,
+            dataset=header.dataset,
+            passed_over=inputs.late,
+            sources_place=measured.place if measured else None,
+        )
+
+    def _with_watchlist(self, state: AssociatorState, folded: Folded) -> _Records:
+        """Return messages with what extractors need: all of the watchlist after a restart, then what changes.
+
+        What was decided before a restart is not told again; the whole list says more.
+        """
+        others = [m for m in folded.messages if not isinstance(m.header, Watchlist)]
+        if self._order.replaying or not others:
+            return others
+        if self._watchlists >= _FULL_EVERY:
+            self._watchlists = 0
+            return [*others, whole_watchlist(state, others[0].header.id)]
+        self._watchlists += len(folded.messages) - len(others)
+        return folded.messages
 
 
 async def run(context: Context) -> None:
     """Fold images until told to drain."""
-    await FoldRunner(context, AssociatorFold(cast("AssociatorConfig", context.section))).run()
+    fold = AssociatorFold(cast("AssociatorConfig", context.section))
+    await FoldRunner(context, fold, needs=fold.needs).run()
 
 
 SERVICE = Service("associator", run)

@@ -11,13 +11,24 @@ from trapline.associator.catalogue import OBJECT, Catalogue
 from trapline.associator.cells import LIMIT, Pages
 from trapline.associator.coverage import Coverage, Layer, Pointing
 from trapline.associator.footprint import Footprint
+from trapline.associator.history import PLACE, History, block_of
+from trapline.associator.migration import migrated
+from trapline.associator.packing import (
+    pack_folded,
+    pack_footprint,
+    pack_requests,
+    unpack_folded,
+    unpack_footprint,
+    unpack_requests,
+)
+from trapline.associator.requests import Recent
 from trapline.associator.state import AssociatorState, Sky
 from trapline.associator.statistics import ROW_OF, STATISTIC, BandStatistics
 from trapline.common.runtime.snapshot import restoring
 from trapline.common.table import GrowingTable
 from trapline.schemas.columns import Array, array_to_ids, ids_to_array
 
-VERSION = "trapline.associator.snapshot/1"
+VERSION = "trapline.associator.snapshot/2"
 
 
 def dump(state: AssociatorState) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -34,9 +45,12 @@ def dump(state: AssociatorState) -> tuple[dict[str, Any], dict[str, Array]]:
                 "n_measured": sky.n_measured,
                 "bands": _dump_bands(sky, arrays, prefix),
                 "layers": _dump_layers(sky.coverage, arrays, prefix),
+                "histories": _dump_histories(sky, arrays, prefix),
+                "recent": [[list(band), list(map(pack_folded, images))] for band, images in sky.recent.bands.items()],
             }
         )
-    return {"version": VERSION, "skies": skies}, arrays
+    requests = pack_requests(state.requests.values(), arrays)
+    return {"version": VERSION, "skies": skies, "requests": requests, "told": state.told}, arrays
 
 
 def load(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> AssociatorState:
@@ -47,12 +61,11 @@ def load(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> AssociatorSt
     SnapshotError
         When it is of another version, or something is missing or not of its type.
     """
+    header, columns = migrated(header, arrays)
     with restoring(header, VERSION):
-        skies = {
-            entry["dataset"]: _load_sky(entry, dict(arrays), f"{number}.")
-            for number, entry in enumerate(header["skies"])
-        }
-        return AssociatorState(skies, dict.fromkeys(array_to_ids(_ids(arrays["folded"]))))
+        skies = {entry["dataset"]: _load_sky(entry, columns, f"{n}.") for n, entry in enumerate(header["skies"])}
+        folded = dict.fromkeys(array_to_ids(_ids(columns["folded"])))
+        return AssociatorState(skies, folded, unpack_requests(header["requests"], columns), header["told"])
 
 
 def _ids(array: Array) -> Array:
@@ -68,24 +81,37 @@ def _dump_bands(sky: Sky, arrays: dict[str, Array], prefix: str) -> list[list[st
     return [list(band) for band in sky.bands]
 
 
+def _dump_histories(sky: Sky, arrays: dict[str, Array], prefix: str) -> list[dict[str, Any]]:
+    found = []
+    for number, (band, history) in enumerate(sky.histories.items()):
+        at = f"{prefix}history{number}."
+        arrays |= history.places.columns(f"{at}places.")
+        for tier, table in enumerate(history.tiers):
+            arrays |= table.columns(f"{at}{tier}.")
+        found.append({"band": list(band), "limit": history.limit})
+    return found
+
+
+def _load_history(limit: int, arrays: dict[str, Array], at: str) -> History:
+    sizes = History(limit).sizes
+    tiers = [GrowingTable.from_columns(block_of(size), arrays, f"{at}{tier}.") for tier, size in enumerate(sizes)]
+    return History(limit, GrowingTable.from_columns(PLACE, arrays, f"{at}places."), tiers)
+
+
 def _dump_layers(coverage: Coverage, arrays: dict[str, Array], prefix: str) -> list[dict[str, Any]]:
     layers = []
     for number, ((band, order), layer) in enumerate(coverage.layers.items()):
         at = f"{prefix}layer{number}."
         arrays |= layer.cells.columns(at)
         arrays |= _table(LIMIT, [p.limit for p in layer.open.values()]).columns(f"{at}open.")
-        layers.append({"band": list(band), "order": order, "open": [_words(*item) for item in layer.open.items()]})
+        layers.append(
+            {
+                "band": list(band),
+                "order": order,
+                "open": [pack_footprint(f) | {"n": p.n} for f, p in layer.open.items()],
+            }
+        )
     return layers
-
-
-def _words(footprint: Footprint, pointing: Pointing) -> dict[str, Any]:
-    return {
-        "wcs": footprint.wcs,
-        "shape": list(footprint.shape),
-        "radius_deg": footprint.radius_deg,
-        "margin_px": footprint.margin_px,
-        "n": pointing.n,
-    }
 
 
 def _table(dtype: np.dtype[Any], rows: list[Any]) -> GrowingTable:
@@ -107,14 +133,18 @@ def _load_sky(entry: Mapping[str, Any], arrays: dict[str, Array], prefix: str) -
             for number, layer in enumerate(entry["layers"])
         }
     )
-    return Sky(catalogue, bands, coverage, entry["watermark_us"], entry["n_measured"])
+    recent = Recent({(band[0], band[1]): map(unpack_folded, images) for band, images in entry["recent"]})
+    sky = Sky(catalogue, bands, coverage, entry["watermark_us"], entry["n_measured"], recent)
+    for number, words in enumerate(entry["histories"]):
+        band = words["band"][0], words["band"][1]
+        sky.histories[band] = _load_history(words["limit"], arrays, f"{prefix}history{number}.")
+    sky.look_around()
+    return sky
 
 
 def _load_layer(entry: Mapping[str, Any], arrays: dict[str, Array], at: str) -> Layer:
     limits = GrowingTable.from_columns(LIMIT, arrays, f"{at}open.").rows
     pointings: dict[Footprint, Pointing] = {}
     for number, words in enumerate(entry["open"]):
-        ny, nx = words["shape"]
-        footprint = Footprint(words["wcs"], (ny, nx), words["radius_deg"], words["margin_px"])
-        pointings[footprint] = Pointing(words["n"], limits[number : number + 1].copy())
+        pointings[unpack_footprint(words)] = Pointing(words["n"], limits[number : number + 1].copy())
     return Layer(pointings, Pages.from_columns(arrays, at))

@@ -70,7 +70,7 @@ def add_points(before: Rows, flux: Float, flux_err: Float, *, blind: bool, t_us:
 
 
 def summarise(rows: Rows) -> dict[str, Rows]:
-    """Return the columns that messages carry, of rows with at least one point.
+    """Return the columns that messages carry; NaN where there is no point.
 
     With w = 1 / err^2: V = sqrt(N / (N-1) (mean(F^2) - mean(F)^2)) / mean(F), and
     eta = N / (N-1) (mean(w F^2) - mean(w F)^2 / mean(w)): Swinbank et al. 2015 (A&C 11, 25), equations 35 and 36;
@@ -84,11 +84,16 @@ def summarise(rows: Rows) -> dict[str, Rows]:
     return {
         "n": rows["n"].copy(),
         "n_blind": rows["n_blind"].copy(),
-        "flux_mean": mean,
-        "flux_mean_weighted": rows["first_flux"] + rows["weighted_mean"],
-        "flux_std": std,
-        "v": v,
-        "eta": np.maximum(rows["chi2"], 0.0) / freedom,
+        **{
+            name: np.where(rows["n"] > 0, value, np.nan)
+            for name, value in (
+                ("flux_mean", mean),
+                ("flux_mean_weighted", rows["first_flux"] + rows["weighted_mean"]),
+                ("flux_std", std),
+                ("v", v),
+                ("eta", np.maximum(rows["chi2"], 0.0) / freedom),
+            )
+        },
     }
 
 
@@ -114,6 +119,23 @@ class BandStatistics:
         after = add_points(self.table.rows[rows], flux, flux_err, blind=blind, t_us=t_us)
         self.table.rows[rows] = after
         return after
+
+    def look(self, objects: RowNumbers) -> Rows:
+        """Return the rows of these objects; zeros where they have no points."""
+        rows = np.zeros(len(objects), STATISTIC)
+        known = np.nonzero(objects < len(self.objects))[0]
+        row_of = self.objects.rows["row"][objects[known]]
+        rows[known[row_of > 0]] = self.table.rows[row_of[row_of > 0] - 1]
+        return rows
+
+    def inherit(self, parents: RowNumbers, children: RowNumbers) -> None:
+        """Give each child a copy of the statistics of its parent, if that has points here."""
+        have = np.zeros(len(parents), bool)
+        known = parents < len(self.objects)
+        have[known] = self.objects.rows["row"][parents[known]] > 0
+        if have.any():
+            rows = self._rows_of(children[have])
+            self.table.rows[rows] = self.table.rows[self.objects.rows["row"][parents[have]] - 1]
 
     def _rows_of(self, objects: RowNumbers) -> RowNumbers:
         lacking = int(objects.max(initial=-1)) + 1 - len(self.objects)

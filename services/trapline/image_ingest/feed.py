@@ -90,6 +90,14 @@ class Feed:
             message = await asyncio.to_thread(describe)
         await self._take(message, _Batch(monitor, lambda: None))
 
+    async def add_command(self, message: Message[Images]) -> None:
+        """Append a command, unless it was appended before."""
+        async with self._appending:
+            if message.header.id not in self._known:
+                await publish(self._context, [message])
+                self._note(message.header)
+                self._context.counters["commands"] += 1
+
     async def flush(self) -> None:
         """Append what is held back."""
         async with self._appending:
@@ -169,6 +177,8 @@ class Feed:
         batch.close_one()
 
     def _note(self, header: Images) -> None:
+        if header.command is not None:
+            self._known[header.id] = None
         if header.image is None:
             return
         self._known[header.image.id] = None

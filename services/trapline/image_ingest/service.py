@@ -12,6 +12,7 @@ from typing import cast
 from trapline.common.config import ConfigError
 from trapline.common.runtime.context import Context
 from trapline.common.runtime.daemon import Service
+from trapline.image_ingest.commands import follow_commands
 from trapline.image_ingest.config import IngestConfig, StreamConfig, WatchConfig
 from trapline.image_ingest.events import BrokenImage, Event
 from trapline.image_ingest.feed import Feed
@@ -36,7 +37,9 @@ async def run(context: Context) -> None:
     context.fine()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(feed.watch_over(), name="overseer")
+        commands = tasks.create_task(follow_commands(context, feed), name="commands")
         await _read_everything(context, feed, files)
+        commands.cancel()
         await feed.close()
     if not context.draining.is_set():
         await feed.end()

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from associator_images import T0_US, image, sources
+from associator_images import T0_US, image, record_of, sources
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import AssociatorState, Folded, step
 from trapline.associator.snapshot import dump
@@ -26,8 +26,7 @@ def fold(state: AssociatorState, record: Message[Sources], **options: Any) -> Fo
 
 
 def only(folded: Folded) -> Message[Lightcurves]:
-    (message,) = folded.messages
-    return message
+    return record_of(folded)
 
 
 def frozen(state: AssociatorState) -> tuple[Any, dict[str, bytes]]:
@@ -222,7 +221,7 @@ def test_what_cannot_be_folded_is_refused_and_changes_nothing(
     with pytest.raises(error, match=text):
         step(state, of, record, SETTINGS)
     assert frozen(state) == before
-    assert len(fold(state, sources(image(3), 10.0, 50.0)).messages) == 1
+    assert only(fold(state, sources(image(3), 10.0, 50.0)))
 
 
 def test_the_same_records_give_the_same_bytes() -> None:

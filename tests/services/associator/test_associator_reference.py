@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from associator_images import image, rows_permuted, sources
+from associator_images import image, record_of, rows_permuted, sources
 from associator_reference import Measurement, Reference, Star
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import AssociatorState, step
-from trapline.common.ids import object_id
+from trapline.common.ids import fork_child_id, object_id
 from trapline.common.sky import from_tangent
-from trapline.schemas.columns import Arrays, array_to_ids
+from trapline.schemas.columns import Arrays, Link, array_to_ids
+from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message
 from trapline.schemas.sources import Sources
 
@@ -42,9 +46,9 @@ def crowded(seed: int, ra_deg: float, dec_deg: float, images: int = 12) -> list[
     return records
 
 
-def fold_all(records: list[Message[Sources]]) -> list[Arrays]:
-    state = AssociatorState()
-    return [step(state, record.header.image, record, SETTINGS).messages[0].arrays for record in records]
+def fold_all(records: list[Message[Sources]], method: str = "deruiter") -> list[Message[Lightcurves]]:
+    state, chosen = AssociatorState(), AssociatorConfig(method=method)
+    return [record_of(step(state, record.header.image, record, chosen)) for record in records]
 
 
 def measurements(record: Message[Sources]) -> list[Measurement]:
@@ -65,25 +69,44 @@ def measurements(record: Message[Sources]) -> list[Measurement]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("ra_deg", "dec_deg"),
-    [(0.0, 0.0), (0.1, 52.0), (90.0, -30.0), (180.0, 79.6), (270.0, 80.3), (10.0, 89.7), (200.0, 90.0), (33.0, -90.0)],
-)
-def test_objects_positions_and_statistics_are_those_of_the_reference(ra_deg: float, dec_deg: float) -> None:
+LINKS = {"one to one": Link.ONE_TO_ONE, "new": Link.NEW, "forked": Link.FORKED, "shared": Link.SHARED}
+PLACES = [
+    (0.0, 0.0),
+    (0.1, 52.0),
+    (90.0, -30.0),
+    (180.0, 79.6),
+    (270.0, 80.3),
+    (10.0, 89.7),
+    (200.0, 90.0),
+    (33.0, -90),
+]
+
+
+@pytest.mark.parametrize("method", ["deruiter", "nearest"])
+@pytest.mark.parametrize(("ra_deg", "dec_deg"), PLACES)
+def test_objects_positions_and_statistics_are_those_of_the_reference(
+    ra_deg: float, dec_deg: float, method: str
+) -> None:
     records = crowded(7, ra_deg, dec_deg)
-    reference, names = Reference(limit_deg=3.0 * BEAM_DEG / 2), dict[bytes, bytes]()
-    old, new = 0, 0
-    for record, arrays in zip(records, fold_all(records), strict=True):
-        start = record.header.image.t_start_us or 0
-        expected = reference.fold(measurements(record))
-        for row, (star, radius) in enumerate(expected):
-            names.setdefault(star.name, object_id(start, star.name))
-            assert arrays["object_id"][row].tobytes() == names[star.name]
-            assert arrays["deruiter"][row] == pytest.approx(np.nan if radius is None else radius, rel=1e-5, nan_ok=True)
-            old, new = old + (radius is not None), new + (radius is None)
-        check_states(arrays, [star for star, _ in expected], record)
-    assert old > 200
-    assert new > 60
+    reference, seen = Reference(limit_deg=3.0 * BEAM_DEG / 2, method=method), Counter[int]()
+    for record, message in zip(records, fold_all(records, method), strict=True):
+        start, arrays = record.header.image.t_start_us or 0, message.arrays
+        found = [replace(m, source=object_id(start, m.source)) for m in measurements(record)]
+        sources = array_to_ids(record.arrays["source_id"])
+        by_founder = dict(zip((m.source for m in found), sources, strict=True))
+        expected = reference.fold(found, lambda parent, source: fork_child_id(start, parent, by_founder[source]))  # noqa: B023
+        assert array_to_ids(arrays["object_id"]) == [star.name for _, star, _, _ in expected]
+        assert array_to_ids(arrays["source_id"]) == [sources[rank] for rank, _, _, _ in expected]
+        assert arrays["link"].tolist() == [LINKS[how] for _, _, _, how in expected]
+        radii = [np.nan if radius is None else radius for _, _, radius, _ in expected]
+        assert arrays["deruiter"] == pytest.approx(radii, rel=1e-5, nan_ok=True)
+        check_states(arrays, [star for _, star, _, _ in expected], record)
+        assert {fork.parent: sorted(fork.children) for fork in message.header.forks} == {
+            parent: sorted(children) for parent, children in reference.forks.items() if parent in message.header.retired
+        }
+        seen.update(arrays["link"].tolist())
+    assert set(seen) == ({0, 1, 2, 3} if method == "deruiter" else {0, 1})
+    assert all(n > 20 for n in seen.values()), seen
 
 
 def check_states(arrays: Arrays, stars: list[Star], record: Message[Sources]) -> None:
@@ -109,7 +132,7 @@ def check_states(arrays: Arrays, stars: list[Star], record: Message[Sources]) ->
 )
 def test_a_rotation_in_right_ascension_changes_nothing(seed: int, turn_deg: float, dec_deg: float) -> None:
     here, there = (fold_all(crowded(seed, ra, dec_deg, images=4)) for ra in (0.2, 0.2 + turn_deg))
-    for a, b in zip(here, there, strict=True):
+    for a, b in zip((m.arrays for m in here), (m.arrays for m in there), strict=True):
         assert a["link"].tolist() == b["link"].tolist()
         assert a["object_dec_deg"] == pytest.approx(b["object_dec_deg"], abs=1e-8)
         assert a["deruiter"] == pytest.approx(b["deruiter"], rel=1e-4, abs=1e-6, nan_ok=True)
@@ -117,11 +140,13 @@ def test_a_rotation_in_right_ascension_changes_nothing(seed: int, turn_deg: floa
         assert a["object_id"].tobytes() == b["object_id"].tobytes()
 
 
-def test_rows_in_another_order_change_nothing() -> None:
+@pytest.mark.parametrize("method", ["deruiter", "nearest", "optimal"])
+def test_rows_in_another_order_change_nothing(method: str) -> None:
     rng = np.random.default_rng(2)
     records = crowded(21, 0.0, 89.5)
     shuffled = [rows_permuted(record, rng.permutation(len(record.arrays["x"]))) for record in records]
-    for a, b in zip(fold_all(records), fold_all(shuffled), strict=True):
-        assert {name: array.tobytes() for name, array in a.items()} == {
-            name: array.tobytes() for name, array in b.items()
+    for a, b in zip(fold_all(records, method), fold_all(shuffled, method), strict=True):
+        assert {name: array.tobytes() for name, array in a.arrays.items()} == {
+            name: array.tobytes() for name, array in b.arrays.items()
         }
+        assert a.header == b.header

@@ -5,12 +5,16 @@ import contextlib
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from associator_images import image, sources
 from trapline.associator.service import run
+from trapline.cli import app
 from trapline.common.ids import record_id
 from trapline.common.journal import JournalWriter, PartitionReader
+from trapline.common.journal.layout import SUFFIX
 from trapline.common.runtime.daemon import open_context
+from trapline.common.runtime.snapshot import read_snapshot
 from trapline.common.testing.relay import mesh_config, running_relay
 from trapline.schemas.header import Place
 from trapline.schemas.images import SCHEMA, Images
@@ -90,6 +94,57 @@ async def test_garbage_on_its_inputs_is_noted_once_and_the_next_image_is_folded(
         assert context.counters["dead_letters"] == 0, "noted before"
     assert [len(m.arrays["point_id"]) for m in sky.told()] == [1, 1, 1, 1]
     assert PartitionReader(sky.config.journal_directory / "dead_letters/associator-0").next_seq == 9
+
+
+def rebuilt(sky, **changes):
+    """Run `trapline associator rebuild` on the directory of a mesh."""
+    variables = {"TRAPLINE__MESH__DATA_DIRECTORY": str(sky.config.data_directory)} | changes
+    return CliRunner().invoke(app, ["associator", "rebuild"], env=variables)
+
+
+async def test_the_state_is_made_anew_from_the_journals(sky):
+    for number in range(5):
+        made, place = sky.add_image(number)
+        sky.add_sources(made, place, str(number % 2))
+    path = sky.config.data_directory / "snapshots" / "associator-0.snapshot"
+    async with associating(sky):
+        await until(lambda: len(sky.told()) == 5)
+        refused = rebuilt(sky)
+        assert refused.exit_code == 1
+        assert "stop the associator first" in refused.output
+    before, told = read_snapshot(path), [m.header.id for m in sky.told()]
+    done = rebuilt(sky)
+    assert done.exit_code == 0, done.output
+    assert "anew from 5 records" in done.output
+    assert not path.exists()
+    made, place = sky.add_image(5)
+    sky.add_sources(made, place)
+    async with associating(sky):
+        await until(lambda: len(sky.told()) == 6)
+    assert [m.header.id for m in sky.told()][:5] == told, "nothing is said twice"
+    assert [len(m.arrays["point_id"]) for m in sky.told()] == [1] * 6
+    after = read_snapshot(path)
+    assert after.arrays["0.objects.n_blind"].tolist() == [6]
+    assert after.arrays["0.objects.object_id"].tolist() == before.arrays["0.objects.object_id"].tolist()
+
+
+def test_a_state_whose_beginning_is_gone_is_not_made_anew(tmp_path):
+    config = mesh_config(tmp_path)
+    for name in ("lightcurves/0", "images/0"):
+        writer = JournalWriter(config.journal_directory / name, segment_bytes=4096)
+        for _ in range(9):
+            writer.append([b"x" * 3000])
+        writer.close()
+    min((config.journal_directory / "images" / "0").glob(f"*{SUFFIX}")).unlink()
+    snapshot = config.data_directory / "snapshots" / "associator-0.snapshot"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.write_bytes(b"x")
+    refused = CliRunner().invoke(
+        app, ["associator", "rebuild"], env={"TRAPLINE__MESH__DATA_DIRECTORY": str(config.data_directory)}
+    )
+    assert refused.exit_code == 1
+    assert "images/0 begins at record" in refused.output
+    assert snapshot.exists()
 
 
 async def test_sources_that_it_cannot_take_cost_one_image_its_rows_and_no_other(sky):

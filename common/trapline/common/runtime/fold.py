@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -27,7 +27,7 @@ from trapline.common.runtime.publishing import publish
 from trapline.common.runtime.snapshot import read_snapshot, write_snapshot
 from trapline.common.runtime.stepping import SteppingNote
 from trapline.schemas.columns import Array
-from trapline.schemas.header import Header
+from trapline.schemas.header import Header, Place
 from trapline.schemas.message import Message
 
 S = TypeVar("S")
@@ -93,15 +93,28 @@ class FoldRunner(Generic[S]):
 
     Parameters
     ----------
+    fold
+        What is run.
     pins
         Whether the relay keeps what the last snapshot does not hold, however old. Without, a fold that was away for
         longer than its channels are kept has a gap, and nobody's disk fills up because it is stopped.
+    needs
+        Returns, of a state, the records that were consumed and may be wanted again by those who answer the fold.
+        They are kept as if they were not safe yet.
     """
 
-    def __init__(self, context: Context, fold: Fold[S], *, pins: bool = True) -> None:
+    def __init__(
+        self,
+        context: Context,
+        fold: Fold[S],
+        *,
+        pins: bool = True,
+        needs: Callable[[S], Iterable[Place]] = lambda _: (),
+    ) -> None:
         self._pins = pins
         self._context = context
         self._fold = fold
+        self._needs = needs
         self._path = Path(context.config.data_directory / "snapshots" / f"{context.name}.snapshot")
         self._in_hand = SteppingNote(self._path.with_suffix(".stepping"))
         self._saved_at = time.monotonic()
@@ -235,11 +248,15 @@ class FoldRunner(Generic[S]):
         context = self._context
         await context.outputs.sync()
         header, arrays = self._fold.dump(self._state)
+        needed = list(self._needs(self._state))
         progress = pack_progress(self._order.progress())
         outputs = {channel: context.outputs.writer(channel).next_seq for channel in self._fold.writes}
         values = {"state": dict(header), "consumed": progress, "outputs": outputs}
         await asyncio.to_thread(write_snapshot, self._path, values, arrays)
         self._safe = {(channel, partition): floor for channel, partition, floor, _ in progress}
+        for place in needed:
+            key = (place.channel, place.partition)
+            self._safe[key] = min(self._safe.get(key, place.seq), place.seq)
         self._safe_outputs = outputs
         self._saved_at = time.monotonic()
         self._report()

@@ -1,0 +1,167 @@
+"""One measured image taken into the state: objects, statistics, coverage, misses, and the pairs that it makes due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trapline.associator import presence
+from trapline.associator.association import Joined, associate, search_radius_deg
+from trapline.associator.catalogue import Ids, RowNumbers
+from trapline.associator.config import AssociatorConfig
+from trapline.associator.coverage import Band
+from trapline.associator.features import features_of
+from trapline.associator.forced import forced_points
+from trapline.associator.measured import Measured
+from trapline.associator.pairs import Pairs, brought_along, due
+from trapline.associator.requests import Request, ask
+from trapline.associator.rows import Founded, Outcome, blind_kinds, joined_columns, point_columns, state_columns
+from trapline.associator.state import Sky
+from trapline.associator.statistics import BandStatistics
+from trapline.associator.watching import changes
+from trapline.common.ids import fork_child_id, object_id, point_id
+from trapline.schemas.columns import Array, Link, array_to_ids, ids_to_array
+from trapline.schemas.lightcurves import FEATURES, Fork
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of an image: columns of `lightcurves`, forks, requests, and what changed on the watchlist."""
+
+    arrays: dict[str, Array]
+    forks: list[Fork]
+    requests: list[Request]
+    watchlist: dict[str, Array]
+
+
+def fold(sky: Sky, measured: Measured, settings: AssociatorConfig) -> Taken:
+    """Take an image into the state.
+
+    Raises
+    ------
+    ValueError
+        When the method of association returns nonsense: the state is as it was.
+    """
+    sources, spot = measured.sources, measured.spot
+    joined = associate(sources.positions, sky.catalogue, search_radius_deg(measured.image.beam, settings), settings)
+    founders = sources.positions.take(joined.source[joined.link == Link.NEW])
+    founded = Founded(*sky.coverage.at(measured.band, founders.ra_deg, founders.dec_deg))
+    covered = sky.whereabouts.covered(spot.footprint, spot.order)
+    # From here on nothing fails: the state changes as a whole or not at all.
+    matched = joined.object_row[joined.object_row >= 0]
+    if not measured.late:
+        presence.note_covered(sky.catalogue.table.rows, covered, measured.t_us)
+    objects, forks = _settle(sky, measured, joined)
+    blind = _blind_points(sky, measured, joined, objects, settings)
+    moved = _watch(sky, measured, joined, objects)
+    pairs = due(sky.catalogue.table.rows, covered, matched, settings.expiration)
+    found = brought_along(pairs, measured.arrays)
+    points, states = [point_columns(blind, founded)], [state_columns(blind.objects, blind.statistics)]
+    changed = objects
+    if (found >= 0).any():
+        along = {name: array[found[found >= 0]] for name, array in measured.arrays.items()}
+        forced = forced_points(sky, measured.band, measured.t_us, pairs.take(found >= 0), along, settings)
+        points.append(forced[0])
+        states.append(forced[1])
+        changed = np.concatenate([changed, forced[2]])
+    requests = _requests(sky, measured, pairs.take(found < 0), objects[joined.link == Link.NEW])
+    _remember(sky, measured, settings)
+    touched = np.concatenate([covered, matched])
+    watchlist = changes(sky.catalogue.table.rows, touched, moved, settings.expiration)
+    arrays = joined_columns(points) | joined_columns(states)
+    return Taken(arrays | feature_columns(sky, measured.band, changed, settings), forks, requests, watchlist)
+
+
+def feature_columns(sky: Sky, band: Band, rows: RowNumbers, settings: AssociatorConfig) -> dict[str, Array]:
+    """Return the further statistics of objects in a band: none when none are configured, or there is nothing to say."""
+    history = sky.histories.get(band)
+    if not settings.features or history is None or not len(rows):
+        return {}
+    columns = {"object_id": sky.catalogue.table.rows["object_id"][rows].copy()}
+    columns |= features_of(history, rows, settings.features)
+    return {f"{FEATURES.prefix}.{name}": column for name, column in columns.items()}
+
+
+def _settle(sky: Sky, measured: Measured, joined: Joined) -> tuple[RowNumbers, list[Fork]]:
+    """Found what is new, split what forks, and return the object of each point."""
+    catalogue, sources = sky.catalogue, measured.sources
+    objects, forked = joined.object_row.copy(), joined.link == Link.FORKED
+    parents = objects[forked]
+    parent_ids = array_to_ids(catalogue.table.rows["object_id"][parents])
+    pairs = zip(parent_ids, array_to_ids(sources.source_ids[joined.source[forked]]), strict=True)
+    child_ids = [fork_child_id(measured.t_us, parent, source) for parent, source in pairs]
+    objects[forked] = catalogue.fork(parents, ids_to_array(child_ids))
+    sky.whereabouts.drop(np.unique(parents))
+    for statistics in sky.bands.values():
+        statistics.inherit(parents, objects[forked])
+    for history in sky.histories.values():
+        history.inherit(parents, objects[forked])
+    founding = joined.source[joined.link == Link.NEW]
+    ids = ids_to_array(object_id(measured.t_us, source) for source in array_to_ids(sources.source_ids[founding]))
+    objects[joined.link == Link.NEW] = catalogue.found(ids, sources.positions.take(founding), measured.t_us)
+    children: dict[bytes, list[bytes]] = {}
+    for parent, child in zip(parent_ids, child_ids, strict=True):
+        children.setdefault(parent, []).append(child)
+    return objects, [Fork(parent, of_it) for parent, of_it in sorted(children.items())]
+
+
+def _blind_points(
+    sky: Sky, measured: Measured, joined: Joined, objects: RowNumbers, settings: AssociatorConfig
+) -> Outcome:
+    sources = measured.sources
+    sky.catalogue.move(objects, sources.positions.take(joined.source))
+    statistics = sky.bands.setdefault(measured.band, BandStatistics()).add(
+        objects, *sources.fluxes(joined.source), blind=True, t_us=measured.t_us
+    )
+    points = _point_ids(measured.t_us, sky, objects, sources.source_ids[joined.source])
+    if settings.features:
+        fluxes = sources.fluxes(joined.source)
+        sky.keep(measured.band, objects, measured.t_us, points, fluxes, settings.history_points)
+    return Outcome(
+        measured={name: column[joined.source] for name, column in sources.columns.items()},
+        kind=blind_kinds(len(joined)),
+        link=joined.link,
+        point_ids=points,
+        objects=sky.catalogue.table.rows[objects],
+        statistics=statistics,
+        deruiter=joined.deruiter,
+        misses=np.zeros(len(joined), np.uint32),
+    )
+
+
+def _watch(sky: Sky, measured: Measured, joined: Joined, objects: RowNumbers) -> RowNumbers:
+    """Note the matches, renew the watch positions that it is time for, and return their rows."""
+    table = sky.catalogue.table.rows
+    presence.note_matched(table, objects, measured.t_us, late=measured.late)
+    presence.note_founded(table, objects[joined.link == Link.NEW], measured.t_us)
+    n_blind = table["n_blind"][objects]
+    moved: RowNumbers = objects[(n_blind & (n_blind - 1) == 0) | (joined.link == Link.FORKED)]
+    sky.catalogue.watch(moved)
+    sky.whereabouts.put(moved, table["watch_ra_deg"][moved].copy(), table["watch_dec_deg"][moved].copy())
+    return moved
+
+
+def _requests(sky: Sky, measured: Measured, missing: Pairs, new: RowNumbers) -> list[Request]:
+    """Return what must be asked for: pairs of this image, and of the newest images before it for new objects."""
+    asking = measured.image.id
+    earlier = sky.recent.covering(sky.catalogue.table.rows, np.sort(new))
+    requests = [ask(measured.dataset, image, pairs, asking) for image, pairs in earlier]
+    if len(missing):
+        requests.append(ask(measured.dataset, measured.folded, missing, asking))
+    return requests
+
+
+def _remember(sky: Sky, measured: Measured, settings: AssociatorConfig) -> None:
+    if measured.limit is not None:
+        sky.coverage.add(measured.spot, measured.limit, settings.open_pointings)
+    sky.recent.add(measured.band, measured.folded, settings.backfill)
+    sky.n_measured += 1
+    sky.watermark_us = max(measured.t_us, measured.t_us if sky.watermark_us is None else sky.watermark_us)
+
+
+def _point_ids(t_us: int, sky: Sky, objects: RowNumbers, sources: Ids) -> npt.NDArray[np.uint8]:
+    object_ids = array_to_ids(sky.catalogue.table.rows["object_id"][objects])
+    pairs = zip(object_ids, array_to_ids(sources), strict=True)
+    return ids_to_array(point_id(t_us, object_, source) for object_, source in pairs)
