@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import uuid
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import lightcurve_messages as mesh
 from dashboard_night import event_message, image_message
 from trapline.common.ids import text_id
+from waiting import wait_for
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -153,10 +155,17 @@ def test_an_image_tells_where_the_pointer_is_and_leads_to_its_neighbours(watched
 def test_the_sky_follows_the_lightcurves(watched, night):
     page = watched.open("/sky")
     page.wait_for_selector("#sky[data-ready='40']")
-    night.append(mesh.lightcurves_message(9, night.objects))
-    page.wait_for_function("() => window.painted.length > 0")
+    # The map follows what comes after it has opened: until then nobody read the channel.
+    numbers = itertools.count(9)
+    wait_for(lambda: _painted(page, night, next(numbers)), what="a change on the map")
     page.get_by_role("button", name="Zenith").click()
     assert page.get_by_role("button", name="Zenith").get_attribute("aria-pressed") == "true"
+
+
+def _painted(page, night, number):
+    night.append(mesh.lightcurves_message(number, night.objects))
+    page.wait_for_timeout(200)
+    return page.evaluate("() => window.painted.length")
 
 
 def test_everything_by_keyboard_and_on_a_phone(browser, watched, night):
