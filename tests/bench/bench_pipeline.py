@@ -64,7 +64,7 @@ def pipeline_2300(size: Size) -> list[Comparison]:
 def _compare(load: _Load) -> Comparison:
     sky = Sky.of(load.side_px, load.n_sources, 8 if load.side_px < 2000 else 4)
     smallest = min_area_px(image_of(sky), ExtractorConfig())
-    with bare_sep(sky.pixels, smallest) as bare, _mesh(sky) as mesh:
+    with bare_sep(sky.pixels, smallest) as bare, pipeline_mesh(sky) as mesh:
         mesh.images_per_s(2 * cores() + N_BANDS)  # until every process has seen an image
         idle = mesh.idle_cores()
         before, first = mesh.running.cpu_s(), mesh.sent
@@ -81,7 +81,7 @@ def _compare(load: _Load) -> Comparison:
 
 
 @dataclass(slots=True)
-class _Mesh:
+class PipelineMesh:
     """A mesh that runs, its imager, and a connection to its database."""
 
     sky: Sky
@@ -126,7 +126,8 @@ class _Mesh:
 
 
 @contextmanager
-def _mesh(sky: Sky) -> Iterator[_Mesh]:
+def pipeline_mesh(sky: Sky) -> Iterator[PipelineMesh]:
+    """Run a mesh with its imager and its own database while the block lasts."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="trapline-bench-")))
         cluster = stack.enter_context(temporary_cluster(durable=True))
@@ -144,4 +145,4 @@ def _mesh(sky: Sky) -> Iterator[_Mesh]:
         runner = stack.enter_context(asyncio.Runner())
         con = runner.run(asyncpg.connect(dsn))
         stack.callback(lambda: runner.run(con.close()))
-        yield _Mesh(sky, running, ports, runner, con)
+        yield PipelineMesh(sky, running, ports, runner, con)

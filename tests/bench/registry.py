@@ -58,4 +58,7 @@ BENCHMARKS = {
         "points of the dumper with all tables and its position committed, against COPY into one table",
         "bench_store:store",
     ),
+    "dashboard": Benchmark(
+        "images/s of the mesh with ten viewers of the dashboard, against without", "bench_dashboard:dashboard"
+    ),
 }

@@ -70,6 +70,16 @@ def feed_alarms(process: Process, feeds: Mapping[str, Mapping[str, float]]) -> I
             yield Alarm("warning", name, f"gives no images{cadence}", "See whether the telescope observes.", last_us)
 
 
+def stopped_alarms(process: Process, left: int) -> Iterator[Alarm]:
+    """Yield that a process was stopped in order while there is work for it."""
+    if process.condition == "stopped" and left:
+        text = f"was stopped in order, and {left} records wait for it"
+        how = (
+            f"Start it: `trapline run {process.service} --replica {process.replica}`, or the whole mesh: `trapline up`."
+        )
+        yield Alarm("warning", process.name, text, how, process.report.t_us if process.report else None)
+
+
 def backlog_alarms(backlog: Mapping[str, int], rates_hz: Mapping[str, float]) -> Iterator[Alarm]:
     """Yield which services cannot keep up: more than a few seconds of work waits for them."""
     for service, left in backlog.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 from trapline.common.config import ServiceSection
 from trapline.common.supervisor.progress import backlog
-from trapline.dashboard.alarms import Alarm, backlog_alarms, feed_alarms, process_alarms
+from trapline.dashboard.alarms import Alarm, backlog_alarms, feed_alarms, process_alarms, stopped_alarms
 from trapline.dashboard.diagram import Diagram, diagram_of
 from trapline.dashboard.processes import Alive, Process, process_of
 from trapline.schemas.status import Status
@@ -102,6 +102,8 @@ def health_of(
     else:
         health.backlog = backlog(info, expected.sections)
         done_hz = {name: sum(p.rate_hz for p in processes if p.service == name) for name in expected.sections}
+        for p in processes:
+            health.alarms += stopped_alarms(p, health.backlog.get(p.service, 0))
         health.alarms += backlog_alarms(health.backlog, done_hz)
         health.channels = _channels(info, rates, expected)
     health.alarms.sort(key=lambda alarm: alarm.level != "critical")

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from trapline.dashboard.core import Health
 from trapline.dashboard.processes import Process
-from trapline.dashboard.site import site_of
+from trapline.dashboard.site import is_alive, site_of
 from trapline.dashboard.tables import csv_response, json_response
 
 _FEED_ODD = ("rejected", "repeated", "late", "gaps", "missed", "unrecorded", "stream_skipped_bytes", "timeouts")
@@ -44,6 +44,23 @@ async def one_list(request: Request) -> Response:
     await site.look()
     rows = LISTS[what](site.health())
     return json_response(rows) if request.path_params["form"] == "json" else csv_response(what, rows)
+
+
+async def targets(request: Request) -> Response:
+    """Return where each process serves its metrics, as Prometheus asks for it (`http_sd_configs`)."""
+    site = site_of(request)
+    await site.look()
+    reports = [p.report for p in site.health().processes if p.report and p.level in ("good", "busy")]
+    host = site.context.config.runtime.health_host
+    found = [
+        {
+            "targets": [f"{host if is_alive(r) else r.host}:{r.health_port}"],
+            "labels": {"service": r.service, "replica": r.replica, "host": r.host},
+        }
+        for r in reports
+        if r.health_port
+    ]
+    return json_response(found)
 
 
 def _process_row(p: Process) -> dict[str, Any]:
@@ -89,5 +106,6 @@ LISTS: Mapping[str, Any] = {"processes": _processes, "channels": _channels, "fee
 ROUTES = [
     Route("/", show),
     Route("/health.json", whole),
+    Route("/prometheus/targets", targets),
     Route("/health/{what}.{form:form}", one_list),
 ]

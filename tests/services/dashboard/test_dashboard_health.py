@@ -113,6 +113,13 @@ def test_a_mesh_in_which_all_report_is_healthy(expected):
             "gives no images",
             "telescope observes",
         ),
+        (
+            {"associator-0": [report(at_s=8, state="stopped")]},
+            info(images=3),
+            "associator-0",
+            "3 records wait",
+            "trapline run associator --replica 0",
+        ),
         ({}, info(images=900), "associator", "is 900 records behind", "keep them"),
         ({}, None, "relay", "does not answer", "trapline relay"),
     ],

@@ -50,7 +50,7 @@
     if (queued) { queued = false; pull(); }
   };
   let wanted = false;
-  const schedule = () => { if (!wanted) { wanted = true; requestAnimationFrame(() => { wanted = false; paint(); if (published) { window.painted.push(Date.now() - published / 1e3); published = null; } }); } };
+  const schedule = () => { if (!wanted) { wanted = true; requestAnimationFrame(() => { wanted = false; paint(); if (published !== null) { window.painted.push(Date.now() - published / 1e3); published = null; } }); } };
 
   const size = () => ({ w: canvas.clientWidth, h: Math.min(canvas.clientWidth * (mode === "zenith" ? 1 : 0.52), innerHeight * 0.72) });
   const scale = () => { const { w, h } = size(); return view.zoom * (mode === "zenith" ? Math.min(w, h) / 2.06 : Math.min(w / (4 * Math.SQRT2), h / (2 * Math.SQRT2)) * 0.97); };
