@@ -13,6 +13,7 @@ from trapline.common.commands import (
     configuration,
     database,
     doctor,
+    extract,
     inspect,
     journal,
     keys,
@@ -33,7 +34,7 @@ app = typer.Typer(
 _MODULES = (
     *(mesh, channels, monitor, plugin),
     *(journal, keys, database, schema, configuration, associator),
-    *(inspect, doctor, bench),
+    *(inspect, extract, doctor, bench),
 )
 for module in _MODULES:
     app.add_typer(module.app)

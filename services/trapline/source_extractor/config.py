@@ -23,6 +23,9 @@ class ExtractorConfig(ServiceSection):
         default_factory=lambda: os.cpu_count() or 1, ge=0, description="processes that share the images"
     )
 
+    method: str = Field(
+        default="trapline", description='how sources are found and measured: "trapline", or a plug-in "module:function"'
+    )
     detection_threshold: float = Field(default=8.0, gt=0, description="a source has a peak above this, in sigma")
     analysis_threshold: float = Field(default=3.0, gt=0, description="its island is the pixels above this, in sigma")
     force_beam: bool = Field(

@@ -19,10 +19,9 @@ from trapline.schemas.message import Message
 from trapline.schemas.sources import COLUMNS, SCHEMA, Sources
 from trapline.schemas.watchlist import Remeasure
 from trapline.source_extractor.config import ExtractorConfig
+from trapline.source_extractor.methods import extract
 from trapline.source_extractor.noise import noise_range
-from trapline.source_extractor.optical import measure_optical
 from trapline.source_extractor.positions import SkyPositions, axes_on_sky, on_sky, systematic_errors_deg
-from trapline.source_extractor.radio import measure_radio
 from trapline.source_extractor.rows import PixelRows
 from trapline.source_extractor.scene import Scene, prepare
 from trapline.source_extractor.watched import Watched, fluxes_at, measure_watched, not_measured
@@ -133,7 +132,7 @@ def measure(
     scene = prepare(pixels, image, settings, mask, rms)
     if detection is None:
         return _measure(scene, settings)
-    found = _rows(prepare(detection, image, settings, mask), settings)
+    found = extract(prepare(detection, image, settings, mask), settings)
     return _measure(scene, settings, rows=_fluxes_of(scene, found, settings))
 
 
@@ -141,7 +140,7 @@ def _measure(
     scene: Scene, settings: ExtractorConfig, watchlists: Watchlists = _NONE, rows: PixelRows | None = None
 ) -> Measurement:
     image = scene.image
-    rows = _rows(scene, settings) if rows is None else rows
+    rows = extract(scene, settings) if rows is None else rows
     rows = _in_region(rows, scene)
     sky = on_sky(scene.wcs, rows.x, rows.y, rows.covariance_px)
     if not np.isfinite(sky.ra_deg).all():
@@ -153,12 +152,6 @@ def _measure(
         forced = measure_watched(scene, watchlists.near(image), rows.position_px, settings)
         columns = {name: np.concatenate([column, forced[name]]) for name, column in columns.items()}
     return Measurement(columns, *noise_range(scene.noise, image))
-
-
-def _rows(scene: Scene, settings: ExtractorConfig) -> PixelRows:
-    if scene.beam is None:
-        return measure_optical(scene.noise, settings)
-    return measure_radio(scene.noise, scene.beam, settings)
 
 
 def _fluxes_of(scene: Scene, rows: PixelRows, settings: ExtractorConfig) -> PixelRows:

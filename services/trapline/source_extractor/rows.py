@@ -42,6 +42,10 @@ class PixelRows:
         """Positions (x, y), (n, 2)."""
         return np.stack([self.x, self.y], axis=-1)
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each array."""
+        return {f.name: np.shape(getattr(self, f.name)) for f in fields(self)}
+
     def take(self, index: Index | Bool) -> PixelRows:
         """Return these rows in this order."""
         return PixelRows(*(getattr(self, f.name)[index] for f in fields(self)))

@@ -20,6 +20,7 @@ from trapline.schemas.watchlist import Remeasure
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import measure_again, measure_image
 from trapline.source_extractor.following import Follower
+from trapline.source_extractor.methods import method_named
 from trapline.source_extractor.watchlist import Watchlists
 
 Lookup = Callable[[Place], Record | None]
@@ -70,7 +71,9 @@ async def run(context: Context) -> None:
     def lookup(place: Place) -> Record | None:
         return asyncio.run_coroutine_threadsafe(_patiently(context, place), loop).result()
 
-    handler = Extractor(cast("ExtractorConfig", context.section), follower.current, lookup)
+    settings = cast("ExtractorConfig", context.section)
+    method_named(settings.method)  # one that does not exist ends the service, and no image
+    handler = Extractor(settings, follower.current, lookup)
     following = asyncio.create_task(follower.follow(), name="follow the watchlist")
     try:
         await Worker(context, handler, ExtractorConfig.reads).run()
