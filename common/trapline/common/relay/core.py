@@ -20,6 +20,7 @@ from trapline.common.relay.requests import (
     Fetch,
     Find,
     Info,
+    Item,
     Lease,
     Leave,
     Nack,
@@ -33,6 +34,7 @@ from trapline.common.relay.requests import (
     request_id,
 )
 from trapline.common.relay.serving import overview, serve_fetch, serve_lease
+from trapline.common.relay.standing import share_of, stands
 from trapline.common.relay.waiting import Waiter, Waiters
 from trapline.common.security.guard import Guard, Peer
 from trapline.common.security.trust import TrustList
@@ -239,13 +241,13 @@ class RelayCore:
         """Note what a worker says of its records. What does not exist cannot be done."""
         for item in request.items:
             reader = self.catalogue.get(item.channel, item.partition)
-            if reader is None or item.seq >= reader.next_seq:
+            if reader is None or not stands(reader, item):
                 self.counters["items_unknown"] += 1
                 continue
-            share = self.groups.share(request.group, item.channel, item.partition)
+            share = share_of(self.groups, request.group, item.channel, item.partition, reader)
             if isinstance(request, Ack):
                 share.finish(item.seq)
-            else:
+            elif share.holds(request.worker, item.seq):
                 share.give_back(item.seq, failed=request.failed)
                 self._news.add(item.channel)
 
@@ -266,9 +268,15 @@ class RelayCore:
 
     def _extend(self, request: Extend, now: float) -> int:
         group, worker = request.group, request.worker
-        kept = [self.groups.extend((group, i.channel, i.partition), i.seq, worker, now) for i in request.items]
-        self.groups.note_handling(group, worker, {(i.channel, i.partition, i.seq) for i in request.handling})
+        items, handling = self._standing(request.items), self._standing(request.handling)
+        kept = [self.groups.extend((group, i.channel, i.partition), i.seq, worker, now) for i in items]
+        self.groups.note_handling(group, worker, {(i.channel, i.partition, i.seq) for i in handling})
         return sum(kept)
+
+    def _standing(self, items: list[Item]) -> list[Item]:
+        """Return those of some leased records that a power cut did not take."""
+        get = self.catalogue.get
+        return [i for i in items if (reader := get(i.channel, i.partition)) and stands(reader, i)]
 
     def _append(self, request: Append, body: Frames) -> dict[str, Any]:
         if not body:
