@@ -158,6 +158,12 @@ class Groups:
         """Give back all leases that are past their deadline, and return the channel of each record."""
         return [channel for (_, channel, _), share in self._shares.items() for _ in range(share.expire(now))]
 
+    def postpone(self, seconds: float) -> None:
+        """Give all leases more time."""
+        for share in self._shares.values():
+            for lease in share.leases.values():
+                lease.deadline += seconds
+
     def next_deadline(self) -> float | None:
         """Return when the next lease ends; None without leases."""
         return min((lease.deadline for s in self._shares.values() for lease in s.leases.values()), default=None)
