@@ -103,7 +103,7 @@ class Channel(RuleBasedStateMachine):
         self.abandon_writer()
 
     def abandon_writer(self):
-        for descriptor in (self.writer._file, self.writer._lock):
+        for descriptor in (self.writer._file, self.writer._sealed, self.writer._lock):
             if descriptor >= 0:
                 os.close(descriptor)
         self.writer = None
@@ -112,13 +112,12 @@ class Channel(RuleBasedStateMachine):
     @rule(where=fractions, how=st.sampled_from(["zeros", "flip", "header"]), byte=st.integers(0, 39))
     def cut_power(self, where, how, byte):
         """Everything dies; from some unsynced record on the disk holds something else than was written."""
-        first, path = segment_files(self.path)[-1]
-        lowest = max(self.writer.synced_seq, first)
-        cut = lowest + round(where * (self.model.next_seq - lowest))
-        reader = PartitionReader(self.path)
+        cut = self.writer.synced_seq + round(where * (self.model.next_seq - self.writer.synced_seq))
+        first, path = next((f, p) for f, p in reversed(segment_files(self.path)) if f <= cut)
+        segments = {segment.first_seq: segment for segment in PartitionReader(self.path)._segments}
         self.abandon_writer()
         if cut < self.model.next_seq:
-            offset = reader._segments[-1].offsets[cut - first]
+            offset = segments[first].offsets[cut - first]
             data = bytearray(path.read_bytes())
             if how == "zeros":
                 data[offset:] = bytes(len(data) - offset)

@@ -22,6 +22,7 @@ from trapline.common.journal.layout import (
     segment_files,
     segment_path,
 )
+from trapline.common.journal.recovery import synced_before
 
 _CLOCK_NS = 100_000_000
 
@@ -177,12 +178,22 @@ class PartitionReader:
         # Also those that were the last one until now, and may have been written to since.
         for segment in self._segments[:-1]:
             segment.walk(check=False)
+        if self._known.in_doubt:
+            self._leave_torn_off()
         if self._segments and before.current != self._known.current:
             # A writer that found it unclosed may have cut it.
             self._segments[-1].walk_again(check=self._known.in_doubt)
         elif self._segments:
             self._segments[-1].walk(check=self._known.in_doubt)
         return bool(new)
+
+    def _leave_torn_off(self) -> None:
+        """Leave out a segment behind a torn one: recovery will put it aside, for the same reason."""
+        if len(self._segments) > 1 and self._segments[-2].first_seq >= synced_before(self.directory):
+            before, newest = self._segments[-2:]
+            before.walk_again(check=True)
+            if before.next_seq < newest.first_seq:
+                self._segments.pop()
 
     def readable_from(self, seq: int) -> int:
         """Return the first record at or behind `seq` that can be read: `seq` itself unless damage swallowed it.
