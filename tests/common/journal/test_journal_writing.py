@@ -200,6 +200,30 @@ def test_kill_nine_loses_nothing_that_was_appended(tmp_path):
     assert epochs == sorted(set(epochs)), "each unclean end has its epoch"
 
 
+def test_a_reader_that_looks_in_the_middle_of_an_append_sees_nothing_or_all_of_it(tmp_path, monkeypatch):
+    """Each write is done byte by byte, as a reader on another core may see it."""
+    seen, torn = set(), []
+
+    def slowly(descriptor, data, offset, write=os.pwrite):
+        for i in range(len(data)):
+            write(descriptor, data[i : i + 1], offset + i)
+            reader = PartitionReader(tmp_path)
+            seen.add((followed.refresh(), followed.next_seq, reader.next_seq))
+            torn.extend([*reader.verify(), *followed.verify()])
+        return len(data)
+
+    with JournalWriter(tmp_path, segment_bytes=4096) as writer:
+        writer.append([b"first"])
+        followed = PartitionReader(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwritev", lambda d, buffers, offset: slowly(d, b"".join(buffers), offset))
+            patch.setattr(os, "pwrite", slowly)
+            writer.append([])
+            writer.append([b"x", b"y" * 100])
+    assert {(next_seq, fresh) for _, next_seq, fresh in seen} == {(1, 1), (2, 2), (3, 3)}
+    assert torn == []
+
+
 def test_a_full_disk_leaves_no_torn_record_and_can_be_tried_again(tmp_path, monkeypatch):
     with JournalWriter(tmp_path, segment_bytes=8192) as writer:
         writer.append([b"a", bytes(4000)])

@@ -66,7 +66,8 @@ class GroupMember:
 
     async def give_back(self, records: Iterable[Record], *, failed: bool) -> None:
         """Return records undone, for another worker; `failed` counts as an attempt."""
-        await self.connection.nack(Nack(group=self.group, items=_items(records), failed=failed))
+        items = _items(records)
+        await self.connection.nack(Nack(group=self.group, worker=self.worker, items=items, failed=failed))
 
     async def leave(self) -> None:
         """Give back everything, also what is on its way here."""
@@ -74,4 +75,4 @@ class GroupMember:
 
 
 def _items(records: Iterable[Record]) -> list[Item]:
-    return [Item(r.place.channel, r.place.partition, r.place.seq) for r in records]
+    return [Item(r.place.channel, r.place.partition, r.place.seq, r.place.epoch) for r in records]

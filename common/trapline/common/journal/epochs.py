@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 FILE = "epochs.json"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Epoch(msgspec.Struct, frozen=True):
@@ -18,26 +19,45 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 class Epochs(msgspec.Struct):
-    """All epochs of a partition in order, and whether a writer holds it or died holding it."""
+    """All epochs of a partition in order, and whether a writer holds it or died holding it.
+
+    `boot` names the run of the machine in which the last writer opened it.
+    """
 
     epochs: list[Epoch] = []
     open: bool = False
+    boot: str = ""
 
     @property
     def current(self) -> int:
         """The newest epoch; 0 before the first."""
         return self.epochs[-1].epoch if self.epochs else 0
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the machine went down under the writer, and none has opened since: the end may be torn."""
+        return self.open and self.boot != boot_id()
+
     def end_of(self, epoch: int) -> int | None:
-        """Return the first seq that is no longer of this epoch; None for the newest one."""
-        later = [e.first_seq for e in self.epochs if e.epoch > epoch]
-        return later[0] if later else None
+        """Return the seq from which on what was read in this epoch is void or was never in it; None for the newest one.
+
+        A later epoch may have begun before an earlier one did: the writer then lost all of that one and more.
+        """
+        return min((e.first_seq for e in self.epochs if e.epoch > epoch), default=None)
 
     def begin(self, next_seq: int) -> None:
         """Open for writing: a new epoch when there was none, or when the last writer did not close."""
         if self.open or not self.epochs:
             self.epochs.append(Epoch(self.current + 1 if self.epochs else 0, next_seq))
-        self.open = True
+        self.open, self.boot = True, boot_id()
+
+
+def boot_id() -> str:
+    """Return what names this run of the machine; nothing where it has no name."""
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
 
 
 def load_epochs(directory: Path) -> Epochs:

@@ -1,8 +1,8 @@
 """The bytes of a journal: how a record lies in a segment file.
 
 A record begins at a multiple of 64 bytes: a header of 64 bytes, then the lengths of its frames (u64 each), then the
-frames; the lengths and every frame are padded to 64 bytes, so that arrays can be used in place. The header is written
-last: until then its first four bytes are zero and the record does not exist. All integers are little-endian.
+frames; the lengths and every frame are padded to 64 bytes, so that arrays can be used in place. The first four bytes of
+the header are written last: until then they are zero and the record does not exist. All integers are little-endian.
 
 ======  ====  =====================================================================
 offset  type  meaning
@@ -31,6 +31,7 @@ import xxhash
 Buffer = bytes | bytearray | memoryview
 
 MAGIC = 0x4C505254
+MAGIC_BYTES = 4
 ALIGN = 64
 HEADER_BYTES = 64
 MAX_FRAMES = 4096

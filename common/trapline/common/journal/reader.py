@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from array import array
 from bisect import bisect_left, bisect_right
@@ -21,6 +22,7 @@ from trapline.common.journal.layout import (
     segment_files,
     segment_path,
 )
+from trapline.common.journal.recovery import synced_before
 
 _CLOCK_NS = 100_000_000
 
@@ -57,6 +59,7 @@ class _Segment:
     first_seq: int
     path: Path
     view: memoryview
+    inode: int
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     times: array[int] = field(default_factory=lambda: array("q"))
     end: int = 0
@@ -66,13 +69,13 @@ class _Segment:
     def next_seq(self) -> int:
         return self.first_seq + len(self.offsets)
 
-    def walk(self) -> None:
-        """Take notice of records that were appended since."""
+    def walk(self, *, check: bool) -> None:
+        """Take notice of records that were appended since; with `check`, of those with the right checksum."""
         view, end, seq = self.view, self.end, self.next_seq
         room = len(view) - HEADER_BYTES - end
         while room >= 0:
             header = read_header(view, end)
-            if not plausible(header, seq, room):
+            if not plausible(header, seq, room) or (check and not intact(view, end, header)):
                 break
             self.offsets.append(end)
             self.times.append(header.t_us)
@@ -82,17 +85,28 @@ class _Segment:
             room -= HEADER_BYTES + header.size
         self.end = end
 
+    def is_replaced(self) -> bool:
+        """Tell whether another file has its name: a segment without a record makes way for one with more room."""
+        return not self.offsets and self.path.exists() and self.path.stat().st_ino != self.inode
+
+    def walk_again(self, *, check: bool) -> None:
+        """Look at all records as if for the first time."""
+        self.end, self.offsets, self.times = 0, array("Q"), array("q")
+        self.walk(check=check)
+
 
 class PartitionReader:
     """Reads one partition, from any record that is still there, while its writer goes on.
 
-    A segment whose records end before the next one begins was damaged: `readable_from` tells where it goes on.
+    A segment whose records end before the next one begins was damaged: `readable_from` tells where it goes on. After a
+    power cut the checksums of the newest segment decide where it ends, until a writer has cut what is torn.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._segments: list[_Segment] = []
         self._listed_ns = -1
+        self._known = Epochs()
         self.refresh()
 
     @property
@@ -130,12 +144,15 @@ class PartitionReader:
         if not self._segments:
             self.rescan()
         while self._segments:
-            self._segments[-1].walk()
+            self._segments[-1].walk(check=self._known.in_doubt)
             # The next segment is named by its first record: it exists only when this one is complete.
-            path = segment_path(self.directory, self.next_seq)
-            if path == self._segments[-1].path or not path.exists():
+            seq = self.next_seq
+            path = segment_path(self.directory, seq)
+            if self._segments[-1].is_replaced():
+                self._segments.pop()
+            elif path == self._segments[-1].path or not path.exists():
                 break
-            self._segments.append(_map(self.next_seq, path))
+            self._segments.append(_map(seq, path))
         return self.next_seq > before
 
     def rescan(self) -> bool:
@@ -152,14 +169,31 @@ class PartitionReader:
             return False
         # Clocks of file systems tick every few milliseconds: what changes next may have the same time.
         self._listed_ns = changed_ns if time.time_ns() - changed_ns > _CLOCK_NS else -1
-        held = {segment.first_seq for segment in self._segments}
+        held = {segment.first_seq for segment in self._segments if not segment.is_replaced()}
+        self._segments = [segment for segment in self._segments if segment.first_seq in held]
         # What retention dropped lately may still be listed.
         new = [_map(seq, path) for seq, path in segment_files(self.directory) if seq not in held]
         self._segments = sorted([*self._segments, *new], key=lambda segment: segment.first_seq)
+        before, self._known = self._known, self.epochs()
         # Also those that were the last one until now, and may have been written to since.
-        for segment in self._segments:
-            segment.walk()
+        for segment in self._segments[:-1]:
+            segment.walk(check=False)
+        if self._known.in_doubt:
+            self._leave_torn_off()
+        if self._segments and before.current != self._known.current:
+            # A writer that found it unclosed may have cut it.
+            self._segments[-1].walk_again(check=self._known.in_doubt)
+        elif self._segments:
+            self._segments[-1].walk(check=self._known.in_doubt)
         return bool(new)
+
+    def _leave_torn_off(self) -> None:
+        """Leave out a segment behind a torn one: recovery will put it aside, for the same reason."""
+        if len(self._segments) > 1 and self._segments[-2].first_seq >= synced_before(self.directory):
+            before, newest = self._segments[-2:]
+            before.walk_again(check=True)
+            if before.next_seq < newest.first_seq:
+                self._segments.pop()
 
     def readable_from(self, seq: int) -> int:
         """Return the first record at or behind `seq` that can be read: `seq` itself unless damage swallowed it.
@@ -267,4 +301,4 @@ def _entry(view: memoryview, offset: int, start: int) -> Entry:
 def _map(first_seq: int, path: Path) -> _Segment:
     with path.open("rb") as file:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    return _Segment(first_seq, path, view)
+        return _Segment(first_seq, path, view, os.fstat(file.fileno()).st_ino)

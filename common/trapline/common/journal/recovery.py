@@ -56,7 +56,7 @@ def recover(directory: Path) -> Tail:
         files.pop()[1].unlink()
     if not files:
         return Tail(None, 0, 0, 0, None)
-    if len(files) > 1 and files[-2][0] >= _synced_before(directory):
+    if len(files) > 1 and files[-2][0] >= synced_before(directory):
         before = _end(*files[-2])
         if before.next_seq < files[-1][0]:
             behind = files[-1][1].rename(directory / f"torn-{files[-1][0]:020d}.bin")
@@ -66,7 +66,8 @@ def recover(directory: Path) -> Tail:
     return _cut(directory, _end(*files[-1]))
 
 
-def _synced_before(directory: Path) -> int:
+def synced_before(directory: Path) -> int:
+    """Return the seq before which all segments are known to be synced."""
     try:
         return int((directory / _MARK).read_text(encoding="ascii"))
     except (FileNotFoundError, ValueError):

@@ -14,7 +14,7 @@ from typing import Self
 
 from trapline.common.journal.epochs import load_epochs, save_epochs, sync_directory
 from trapline.common.journal.layout import (
-    HEADER_BYTES,
+    MAGIC_BYTES,
     MAX_FRAMES,
     Buffer,
     pack_record,
@@ -123,9 +123,10 @@ class JournalWriter:
             size += more
         if self._file < 0 or self._offset + size > self._size:
             self._roll(size)
-        _pwritev(self._file, buffers, self._offset + HEADER_BYTES)
-        # The first header is the commit: readers walk from record to record, and see none of these before it.
-        os.pwrite(self._file, header, self._offset)
+        _pwritev(self._file, [header[MAGIC_BYTES:], *buffers], self._offset + MAGIC_BYTES)
+        # The first word of the first header is the commit: readers walk from record to record, and see none of these
+        # before it. A whole header could be seen half written, and a record without a size be believed.
+        os.pwrite(self._file, header[:MAGIC_BYTES], self._offset)
         self._t_us = t_us
         self._offset += size
         self.next_seq += len(records)
@@ -205,8 +206,6 @@ class JournalWriter:
 
 def _pwritev(descriptor: int, buffers: list[Buffer], offset: int) -> None:
     """Write all buffers: `os.pwritev` may stop early, and takes a bounded number."""
-    if len(buffers) == 1 and os.pwrite(descriptor, buffers[0], offset) == len(buffers[0]):
-        return
     for start in range(0, len(buffers), _MAX_BUFFERS):
         part = [memoryview(b).cast("B") for b in buffers[start : start + _MAX_BUFFERS]]
         while part:

@@ -11,6 +11,7 @@ from typing import Any
 from trapline.common.relay.groups import Groups
 from trapline.common.relay.memory import RelayMemory
 from trapline.common.relay.partitions import Appender, Partition, Partitions
+from trapline.common.relay.presence import Speakers
 from trapline.common.relay.readers import Readers
 from trapline.common.relay.requests import (
     Ack,
@@ -20,6 +21,7 @@ from trapline.common.relay.requests import (
     Fetch,
     Find,
     Info,
+    Item,
     Lease,
     Leave,
     Nack,
@@ -33,6 +35,7 @@ from trapline.common.relay.requests import (
     request_id,
 )
 from trapline.common.relay.serving import overview, serve_fetch, serve_lease
+from trapline.common.relay.standing import share_of, stands
 from trapline.common.relay.waiting import Waiter, Waiters
 from trapline.common.security.guard import Guard, Peer
 from trapline.common.security.trust import TrustList
@@ -79,6 +82,7 @@ class RelayCore:
         self._memory.load(self.groups, self.readers)
         self._appender = appender
         self._waiters = Waiters()
+        self._speakers = Speakers()
         self._news: set[str] = set()
         self._news_for_all = False
 
@@ -115,10 +119,17 @@ class RelayCore:
         return min((time for time in times if time is not None), default=None)
 
     def forget_peer(self, peer: bytes) -> None:
-        """Give up the requests of a peer that has gone, and give back its leases."""
-        gone = self._waiters.remove_of_peer(peer)
-        for group, worker in {(w.request.group, w.request.worker) for w in gone if isinstance(w.request, Lease)}:
-            self._news.update(self.groups.release_worker(group, worker, failed=True))
+        """Give up the requests of a peer that has gone, and give back the leases of the workers it spoke for."""
+        self._waiters.remove_of_peer(peer)
+        for group, worker in self._speakers.forget(peer):
+            given_back = self.groups.release_worker(group, worker, failed=True)
+            self.counters["leases_of_vanished"] += len(given_back)
+            self._news.update(given_back)
+
+    def note_stall(self, seconds: float) -> None:
+        """Give leases the time in which this process could not be told that they are extended."""
+        self.counters["stalls"] += 1
+        self.groups.postpone(seconds)
 
     def close(self) -> None:
         """Write what is not written, and let go of the files."""
@@ -167,7 +178,7 @@ class RelayCore:
     def _answer_waiter(self, waiter: Waiter, now: float, *, empty: bool) -> Frames | None:
         # Whoever was trusted when he asked may be so no more.
         self.guard.check(waiter.who, waiter.request)
-        return self._answer(waiter.request, now, empty=empty)
+        return self._answer(waiter.peer, waiter.request, now, empty=empty)
 
     def _served(self, request: AnyRequest, serve: Callable[[], Frames | None]) -> Frames | None:
         """Return the answer to a request, a refusal when it cannot be served."""
@@ -190,7 +201,7 @@ class RelayCore:
         self.guard.check(who, request)
         match request:
             case Fetch() | Lease():
-                reply = self._answer(request, now, empty=request.wait_ms == 0)
+                reply = self._answer(peer, request, now, empty=request.wait_ms == 0)
                 if reply is None:
                     self._let_wait(Waiter(peer, request, now + request.wait_ms / 1000, who))
                 return reply
@@ -200,7 +211,7 @@ class RelayCore:
             case Append():
                 values = self._append(request, body)
             case _:
-                values = self.guard.visible(who, self._note(request, now))
+                values = self.guard.visible(who, self._note(peer, request, now))
         return pack_reply(request.id, values) if request.id else None
 
     def _let_wait(self, waiter: Waiter) -> None:
@@ -208,7 +219,7 @@ class RelayCore:
             raise RequestError(f"{_MOST_WAITING} requests of this client wait already: wait for their answers first")
         self._waiters.add(waiter)
 
-    def _note(self, request: AnyRequest, now: float) -> dict[str, Any]:
+    def _note(self, peer: bytes, request: AnyRequest, now: float) -> dict[str, Any]:
         """Do what needs no records and no waiting, and return what to answer."""
         match request:
             case Info():
@@ -222,7 +233,7 @@ class RelayCore:
                 found = self.readers.of(request.reader)
                 return {"positions": [{"channel": c, "partition": p, **at._asdict()} for c, p, at in found]}
             case Extend():
-                return {"kept": self._extend(request, now)}
+                return {"kept": self._extend(peer, request, now)}
             case Leave():
                 self._leave(request.group, request.worker)
             case Ack() | Nack():
@@ -239,22 +250,24 @@ class RelayCore:
         """Note what a worker says of its records. What does not exist cannot be done."""
         for item in request.items:
             reader = self.catalogue.get(item.channel, item.partition)
-            if reader is None or item.seq >= reader.next_seq:
+            if reader is None or not stands(reader, item):
                 self.counters["items_unknown"] += 1
                 continue
-            share = self.groups.share(request.group, item.channel, item.partition)
+            share = share_of(self.groups, request.group, item.channel, item.partition, reader)
             if isinstance(request, Ack):
                 share.finish(item.seq)
-            else:
+            elif share.holds(request.worker, item.seq):
                 share.give_back(item.seq, failed=request.failed)
                 self._news.add(item.channel)
 
-    def _answer(self, request: Fetch | Lease, now: float, *, empty: bool) -> Frames | None:
+    def _answer(self, peer: bytes, request: Fetch | Lease, now: float, *, empty: bool) -> Frames | None:
         """Return the records that a request is after; without any, nothing, or an empty answer when it is due."""
         if isinstance(request, Lease):
             found = list(serve_lease(self.catalogue, self.groups, request, now, self.counters))
             values: dict[str, Any] = {"lease_s": self.groups.lease_s}
             changed = False
+            if found:
+                self._speakers.speaks(peer, request.group, request.worker)
         else:
             found = list(serve_fetch(self.catalogue, request, self.counters))
             values = {"catalogue": self.catalogue.version}
@@ -264,11 +277,19 @@ class RelayCore:
         values["slabs"] = [description for description, _ in found]
         return pack_reply(request.id, values, [data for _, data in found])
 
-    def _extend(self, request: Extend, now: float) -> int:
+    def _extend(self, peer: bytes, request: Extend, now: float) -> int:
         group, worker = request.group, request.worker
-        kept = [self.groups.extend((group, i.channel, i.partition), i.seq, worker, now) for i in request.items]
-        self.groups.note_handling(group, worker, {(i.channel, i.partition, i.seq) for i in request.handling})
+        items, handling = self._standing(request.items), self._standing(request.handling)
+        kept = [self.groups.extend((group, i.channel, i.partition), i.seq, worker, now) for i in items]
+        self.groups.note_handling(group, worker, {(i.channel, i.partition, i.seq) for i in handling})
+        if any(kept):
+            self._speakers.speaks(peer, group, worker)
         return sum(kept)
+
+    def _standing(self, items: list[Item]) -> list[Item]:
+        """Return those of some leased records that a power cut did not take."""
+        get = self.catalogue.get
+        return [i for i in items if (reader := get(i.channel, i.partition)) and stands(reader, i)]
 
     def _append(self, request: Append, body: Frames) -> dict[str, Any]:
         if not body:

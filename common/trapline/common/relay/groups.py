@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 Key = tuple[str, str, str]
@@ -20,9 +20,13 @@ class LeaseState:
 
 @dataclass(slots=True)
 class Share:
-    """What a group has done of one partition: everything before `floor`, and `done` above it."""
+    """What a group has done of one partition: everything before `floor`, and `done` above it.
+
+    `epoch` is that of the newest record when this was last looked at: what a later epoch replaced is not done.
+    """
 
     floor: int = 0
+    epoch: int = -1
     done: set[int] = field(default_factory=set)
     next_seq: int = 0
     retry: set[int] = field(default_factory=set)
@@ -46,10 +50,28 @@ class Share:
             return 0
         lost = first_seq - self.floor - sum(1 for seq in self.done if seq < first_seq)
         self.floor, self.next_seq = first_seq, max(self.next_seq, first_seq)
-        self.done = {seq for seq in self.done if seq >= first_seq}
-        self.retry = {seq for seq in self.retry if seq >= first_seq}
-        self.dirty = True
+        self._keep(lambda seq: seq >= first_seq)
+        self._close_up()
         return lost
+
+    def cut(self, end: int) -> None:
+        """Forget what was done at and behind a record: the writer lost it, and others have these places now."""
+        self.floor, self.next_seq = min(self.floor, end), min(self.next_seq, end)
+        self._keep(lambda seq: seq < end)
+        self.dirty = True
+
+    def _keep(self, kept: Callable[[int], bool]) -> None:
+        self.done, self.retry = set(filter(kept, self.done)), set(filter(kept, self.retry))
+        self.leases = {seq: lease for seq, lease in self.leases.items() if kept(seq)}
+        self.attempts = {seq: n for seq, n in self.attempts.items() if kept(seq)}
+
+    def _close_up(self) -> None:
+        """Move the floor over what is done directly above it."""
+        while self.floor in self.done:
+            self.done.discard(self.floor)
+            self.floor += 1
+        self.next_seq = max(self.next_seq, self.floor)
+        self.dirty = True
 
     def take(self, seq: int, worker: str, deadline: float) -> int:
         """Lease a record, and return how many attempts failed before."""
@@ -65,11 +87,12 @@ class Share:
         if seq < self.floor:
             return
         self.done.add(seq)
-        while self.floor in self.done:
-            self.done.discard(self.floor)
-            self.floor += 1
-        self.next_seq = max(self.next_seq, self.floor)
-        self.dirty = True
+        self._close_up()
+
+    def holds(self, worker: str | None, seq: int) -> bool:
+        """Tell whether a worker, or without one anybody, has a record."""
+        lease = self.leases.get(seq)
+        return lease is not None and worker in (None, lease.worker)
 
     def give_back(self, seq: int, *, failed: bool) -> None:
         """Take a record from its worker, so that another gets it."""
@@ -98,9 +121,9 @@ class Groups:
         """Return a group's share of a partition; a new group begins at the first record that is still there."""
         return self._shares.setdefault((group, channel, partition), Share())
 
-    def restore(self, key: Key, floor: int, done: Iterable[int]) -> None:
+    def restore(self, key: Key, floor: int, done: Iterable[int], epoch: int) -> None:
         """Take up what was stored of a share."""
-        self._shares[key] = Share(floor=floor, done=set(done), next_seq=floor)
+        self._shares[key] = Share(floor=floor, epoch=epoch, done=set(done), next_seq=floor)
 
     def extend(self, key: Key, seq: int, worker: str, now: float) -> bool:
         """Give a worker more time for a record, and return whether it still was his."""
@@ -134,6 +157,12 @@ class Groups:
     def expire(self, now: float) -> list[str]:
         """Give back all leases that are past their deadline, and return the channel of each record."""
         return [channel for (_, channel, _), share in self._shares.items() for _ in range(share.expire(now))]
+
+    def postpone(self, seconds: float) -> None:
+        """Give all leases more time."""
+        for share in self._shares.values():
+            for lease in share.leases.values():
+                lease.deadline += seconds
 
     def next_deadline(self) -> float | None:
         """Return when the next lease ends; None without leases."""

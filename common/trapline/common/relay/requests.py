@@ -83,6 +83,7 @@ class Item(msgspec.Struct, forbid_unknown_fields=True):
     channel: Name
     partition: Name
     seq: Seq
+    epoch: Annotated[int, doc("of the leased record: one that took its place is another; -1 when unknown", ge=-1)] = -1
 
 
 class Extend(Request, tag="extend"):
@@ -107,6 +108,7 @@ class Nack(Request, tag="nack"):
     group: Name
     items: list[Item]
     failed: bool = False
+    worker: Annotated[Name | None, doc("gives back only what this worker still has; None: whoever has it")] = None
 
 
 class Leave(Request, tag="leave"):

@@ -11,17 +11,19 @@ from typing import Any
 
 import structlog
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from trapline.common.journal import now_us
 from trapline.common.relay.config import RelayConfig
 from trapline.common.relay.core import Answer, RelayCore
+from trapline.common.relay.presence import Connections
 from trapline.common.relay.retention import Keeper
-from trapline.common.security.gate import Gate
-from trapline.common.security.guard import Peer
+from trapline.common.security.gate import EVENTS, Gate
 
 _MOST_UNREAD = 100  # answers that a peer may leave unread: bounds what a stopped one costs
 _MOST_UNSERVED = 100  # requests of a peer that are received before it must wait
 _BURST = 100  # requests served before the waiting ones are looked at
+_STALL_S = 0.5  # a turn that takes so much longer was none: the process was stopped, or the machine slept
 _COPY_BYTES = 65536  # below this a copy is cheaper than keeping the map in hand
 
 
@@ -61,6 +63,8 @@ class RelayServer:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._socket = self._context.socket(zmq.ROUTER)
         self._closing: list[Callable[[], None]] = []
+        self._connections = Connections()
+        self._polled = time.monotonic()
         self._configure()
         try:
             self._bind(ipc)
@@ -80,6 +84,10 @@ class RelayServer:
         self._socket.setsockopt(zmq.MAXMSGSIZE, self._config.max_request_bytes)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6000)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | (EVENTS if self._gate else 0))
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
 
     def _bind(self, ipc: str) -> None:
         self._socket.bind(f"ipc://{ipc}")
@@ -124,6 +132,8 @@ class RelayServer:
             call()
 
     def _close_sockets(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
         self._socket.close(linger=0)
         # Waits for the gate, whose thread ends when it hears of this.
         self._context.term()
@@ -134,20 +144,41 @@ class RelayServer:
         return max(0.0, until - time.monotonic())
 
     def _receive(self, timeout_s: float) -> None:
-        if not self._socket.poll(math.ceil(timeout_s * 1000)):
-            return
-        for _ in range(_BURST):
+        ready = dict(self._poller.poll(math.ceil(timeout_s * 1000)))
+        self._note_stall(timeout_s)
+        for _ in range(_BURST if self._socket in ready else 0):
             try:
-                who, (peer, *frames) = self._next_request()
+                first = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
-            self._send_all(self.core.handle(peer, frames, time.monotonic(), who))
+                break
+            self._serve(first, self._socket.recv_multipart() if first.more else [])
+        # Behind the requests: what somebody said before leaving still counts.
+        self._note_events()
 
-    def _next_request(self) -> tuple[Peer, list[bytes]]:
-        if self._gate is None:
-            return None, self._socket.recv_multipart(zmq.NOBLOCK)
-        first = self._socket.recv(zmq.NOBLOCK, copy=False)
-        return self._gate.who(first), [first.bytes, *(self._socket.recv_multipart() if first.more else [])]
+    def _note_stall(self, timeout_s: float) -> None:
+        """Let no lease end in time in which this process did not run: nobody could extend it."""
+        polled, self._polled = self._polled, time.monotonic()
+        stall_s = self._polled - polled - timeout_s
+        if stall_s > _STALL_S:
+            self.core.note_stall(stall_s)
+
+    def _serve(self, first: zmq.Frame, frames: list[bytes]) -> None:
+        peer = first.bytes
+        if peer not in self._connections:
+            self._note_events()
+            self._connections.came(peer, _descriptor(first))
+        who = self._gate.who(first) if self._gate else None
+        self._send_all(self.core.handle(peer, frames, time.monotonic(), who))
+
+    def _note_events(self) -> None:
+        """Take notice of who came and who left since."""
+        while self._monitor.poll(0):
+            message = parse_monitor_message(self._monitor.recv_multipart())
+            event, value = int(message["event"]), int(message["value"])
+            if self._gate:
+                self._gate.note(event, value)
+            if event == zmq.EVENT_DISCONNECTED and (peer := self._connections.ended(value)) is not None:
+                self.core.forget_peer(peer)
 
     def _send_all(self, answers: Iterable[Answer]) -> None:
         for peer, frames in answers:
@@ -184,3 +215,11 @@ class RelayServer:
                 end_seq=forced.end_seq,
                 needed_by=forced.needed_by,
             )
+
+
+def _descriptor(frame: zmq.Frame) -> int:
+    """Return the descriptor of the connection through which a message came; -1 where ZeroMQ does not tell."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1

@@ -12,6 +12,7 @@ from trapline.common.relay.groups import Groups, Share
 from trapline.common.relay.partitions import Partition, Partitions
 from trapline.common.relay.readers import Readers
 from trapline.common.relay.requests import MAX_REPLY_BYTES, Cursor, Fetch, Lease
+from trapline.common.relay.standing import share_of, void_from
 
 Description = dict[str, Any]
 Part = tuple[Description, memoryview]
@@ -43,17 +44,14 @@ def settle_cursor(reader: Partition, cursor: Cursor) -> tuple[int, Description]:
     ``cut`` says that the writer lost its unsynced end: what was read from that seq on, in that epoch, is void.
     """
     seq, notes = cursor.seq, Description()
-    end = reader.epochs().end_of(cursor.epoch) if 0 <= cursor.epoch != reader.epoch else None
-    if end is None and seq > reader.next_seq:
-        # Another journal stands where this reader's was: begin it from its start.
-        end = reader.first_seq
+    end = void_from(reader, cursor.epoch, seq)
     if end is not None and end < seq:
         notes["cut"] = {"epoch": cursor.epoch, "seq": end}
         seq = end
     if seq < reader.first_seq:
         notes["gap"] = [seq, reader.first_seq]
         seq = reader.first_seq
-    readable = reader.readable_from(seq)
+    readable = reader.readable_from(seq) if seq <= reader.next_seq else seq
     if readable > seq:
         notes["damaged"] = [seq, readable]
     return readable, notes
@@ -64,6 +62,9 @@ def serve_cursor(
 ) -> tuple[Description, memoryview] | None:
     """Return the description and the buffer of the records behind a cursor; None when there is nothing to say."""
     seq, notes = settle_cursor(reader, cursor)
+    if seq > reader.next_seq:
+        # Only its writer can tell where the journal goes on after a power cut.
+        return None
     bound = 1 << 62 if headers_only else max_bytes
     slab = reader.slab(seq, max_bytes=bound, max_records=max_records)
     if not slab.entries and not notes:
@@ -108,7 +109,7 @@ def serve_lease(
     left, budget = request.max_records, MAX_REPLY_BYTES
     for channel in request.channels:
         for name, reader in catalogue.of_channel(channel):
-            share = groups.share(request.group, channel, name)
+            share = share_of(groups, request.group, channel, name, reader)
             counters["records_dropped_unread"] += share.skip_to(reader.first_seq)
             candidates = share.candidates(reader.first_seq, reader.next_seq)
             while left and budget > 0 and (seq := next(candidates, None)) is not None:

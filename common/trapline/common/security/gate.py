@@ -10,7 +10,6 @@ from collections import Counter
 import structlog
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import parse_monitor_message
 
 from trapline.common.security.guard import Peer
 from trapline.common.security.pair import KeyPair
@@ -27,6 +26,7 @@ _COUNTED: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "strangers_malformed",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "strangers_broken_off",
 }
+EVENTS = sum(_COUNTED)
 _MALFORMED: dict[int, str] = {
     zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH: "strangers_without_key",
     zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC: "strangers_undecipherable",
@@ -38,7 +38,7 @@ _log = structlog.get_logger()
 class Gate:
     """Makes a socket want keys, answers for those that are trusted, and counts everyone who is not let in.
 
-    Each counter is written by the gate's thread alone.
+    Whoever serves the socket hands on what its monitor tells of `EVENTS`.
 
     Parameters
     ----------
@@ -63,13 +63,11 @@ class Gate:
         zap = context.socket(zmq.REP)
         zap.linger = 0
         zap.bind("inproc://zeromq.zap.01")
-        monitor = socket.get_monitor_socket(sum(_COUNTED))
-        monitor.linger = 0
         socket.curve_server = 1
         socket.curve_secretkey = self._identity.secret.encode()
         socket.zap_domain = _DOMAIN
         socket.handshake_ivl = HANDSHAKE_MS
-        threading.Thread(target=self._serve, args=(zap, monitor), name="relay gate", daemon=True).start()
+        threading.Thread(target=self._serve, args=(zap,), name="relay gate", daemon=True).start()
 
     def who(self, frame: zmq.Frame) -> Peer:
         """Return who sent a message, by a frame of it: a key that was let in, or a program of this host through ipc."""
@@ -78,17 +76,16 @@ class Gate:
             return public
         return None if _property(frame, "Peer-Address").startswith("localhost") else ""
 
-    def _serve(self, zap: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:
-        poller = zmq.Poller()
-        for socket in (zap, monitor):
-            poller.register(socket, zmq.POLLIN)
+    def note(self, event: int, value: int) -> None:
+        """Count what a socket's monitor tells of who comes and who is not let in."""
+        if name := _COUNTED.get(event):
+            malformed = event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            self._counters[_MALFORMED.get(value, name) if malformed else name] += 1
+
+    def _serve(self, zap: zmq.Socket[bytes]) -> None:
         try:
             while True:
-                ready = dict(poller.poll())
-                if zap in ready:
-                    zap.send_multipart(self._answer(zap.recv_multipart()))
-                if monitor in ready:
-                    self._note(monitor.recv_multipart())
+                zap.send_multipart(self._answer(zap.recv_multipart()))
         except zmq.ContextTerminated:
             pass
         except Exception:  # noqa: BLE001  whatever it is, it closes the gate
@@ -96,7 +93,6 @@ class Gate:
             _log.exception("the gate is closed: the relay lets nobody in any more, start it again")
         finally:
             zap.close()
-            monitor.close()
 
     def _answer(self, frames: list[bytes]) -> list[bytes]:
         _, request, _, address, _, mechanism, *credentials = frames
@@ -107,12 +103,6 @@ class Gate:
             self._tell(public, address.decode("ascii", "replace"))
             return [b"1.0", request, b"400", b"this relay does not trust the key", b"", b""]
         return [b"1.0", request, b"200", b"OK", f"{self._seal}:{public}".encode(), b""]
-
-    def _note(self, frames: list[bytes]) -> None:
-        message = parse_monitor_message(frames)
-        if name := _COUNTED.get(message["event"]):
-            malformed = message["event"] == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-            self._counters[_MALFORMED.get(message["value"], name) if malformed else name] += 1
 
     def _tell(self, public: str, address: str) -> None:
         if time.monotonic() >= self._tell_at:
