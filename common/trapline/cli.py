@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from trapline.common.commands import bench, channels, database, doctor, inspect, journal, keys, mesh, survey
+from trapline.common.commands import (
+    bench,
+    channels,
+    database,
+    doctor,
+    inspect,
+    journal,
+    keys,
+    mesh,
+    replay,
+    survey,
+    top,
+)
 
 app = typer.Typer(
     help="A live stream of telescope images in, lightcurves and transient alerts out.",
@@ -15,9 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (mesh, channels, journal, keys, database, inspect, doctor, bench):
+for module in (mesh, channels, top, journal, keys, database, inspect, doctor, bench):
     app.add_typer(module.app)
 app.add_typer(survey.group)
+journal.journal.add_typer(replay.app)
 
 
 def main() -> int:

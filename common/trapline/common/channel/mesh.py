@@ -78,14 +78,21 @@ class MeshConnection:
         await self._stack.aclose()
 
     async def info(self) -> dict[str, Any]:
-        """See `Channels.info`; of a relay that is away what was known last, and ``relays`` says which that are."""
+        """See `Channels.info`; of a relay that is away what was known last, and ``relays`` tells of each."""
         await asyncio.gather(*(peer.look() for peer in self._peers if peer.trouble is None or peer is self._home))
         if self._home.trouble is not None:
             raise RelayUnreachableError(self._home.trouble)
         lists = {name: list(self._rows(name)) for name in ("partitions", "groups", "readers")}
-        relays = [{"address": peer.address, "trouble": peer.trouble} for peer in self._peers]
-        counters = self._home.last.get("counters", {})
-        return {"catalogue": self._version, **lists, "relays": relays, "counters": counters}
+        # What is neither of a partition nor of the list of them is of a host: its disk, its counters.
+        relays = [
+            {
+                **{key: value for key, value in peer.last.items() if key not in (*lists, "catalogue")},
+                "address": peer.address,
+                "trouble": peer.trouble,
+            }
+            for peer in self._peers
+        ]
+        return {"catalogue": self._version, **lists, "relays": relays}
 
     async def fetch(self, request: Fetch) -> Reply:
         """See `Channels.fetch`; ``complete`` is whether all relays were asked since that was last said.
