@@ -14,9 +14,10 @@ from trapline.client.asynchronous import AsyncMesh
 from trapline.client.blocking import Mesh
 from trapline.common.channel import Connection, Gap, RelayConnection
 from trapline.common.channel.event import Event
+from trapline.common.channel.joining import connect_to, join
 from trapline.common.config.mesh import load_config
 from trapline.common.relay.process import relay_address
-from trapline.common.security.identity import client_keys, given_keys
+from trapline.common.security.identity import given_keys
 
 __all__ = ["AsyncMesh", "Event", "Gap", "Mesh", "connect", "connect_async"]
 
@@ -53,5 +54,4 @@ def _connection(address: str | None, key: str | Path | None, identity: str | Pat
     if address and key:
         return RelayConnection(address, given_keys(key, identity))
     config = load_config()
-    address = address or relay_address(config)
-    return RelayConnection(address, client_keys(config, address))
+    return connect_to(config, address) if address else join(config, home=relay_address(config))

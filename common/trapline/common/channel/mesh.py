@@ -21,7 +21,7 @@ from trapline.common.channel.interface import (
     Reply,
 )
 from trapline.common.channel.peer import Key, Peer
-from trapline.common.channel.waits import FetchWaits, LeaseWaits
+from trapline.common.channel.waits import FetchWaits, LeaseWaits, fetch_now
 from trapline.common.relay.requests import Ack, Cursor, Extend, Fetch, Item, Lease, Leave, Nack, Position, Read, Tick
 from trapline.schemas.header import Place
 from trapline.schemas.message import Buffer
@@ -101,15 +101,18 @@ class MeshConnection:
         the next answers.
         """
         found, missing = await self._found(request.cursors)
-        # Also those without any of the partitions: they tell when they have new ones.
-        asked = {peer: found.get(peer, []) for peer in self._peers if peer.trouble is None}
         slabs, buffers = [], []
-        news = request.catalogue not in (None, self._version)
-        answers = await self._fetches.wait(request, asked, self._change, news=news)
+        if request.wait_ms:
+            # Also those without any of the partitions: they tell when they have new ones.
+            asked = {peer: found.get(peer, []) for peer in self._peers if peer.trouble is None}
+            news = request.catalogue not in (None, self._version)
+            answers = await self._fetches.wait(request, asked, self._change, news=news)
+        else:
+            answers = await fetch_now(request, {p: cursors for p, cursors in found.items() if p.trouble is None})
         for reply in answers.replies:
             slabs += reply.values["slabs"]
             buffers += reply.buffers
-        complete = answers.complete and not missing and len(asked) == len(self._peers)
+        complete = answers.complete and not missing and all(peer.trouble is None for peer in self._peers)
         for peer in answers.changed:
             await peer.look()
         values = {"catalogue": self._version, "slabs": slabs, "complete": complete}
@@ -137,8 +140,12 @@ class MeshConnection:
 
     async def extend(self, request: Extend) -> int:
         """See `Channels.extend`."""
-        parts = [(peer, part) for peer, part in self._extensions(request) if part.items]
-        return sum(await asyncio.gather(*(peer.connection.extend(part) for peer, part in parts)))
+        parts = list(self._extensions(request))
+        for peer, part in parts:
+            if not part.items:
+                peer.connection.notify(part)
+        asked = (peer.connection.extend(part) for peer, part in parts if part.items)
+        return sum(await asyncio.gather(*asked))
 
     async def ack(self, request: Ack) -> None:
         """See `Channels.ack`; when a relay is away, those at the others are done."""
