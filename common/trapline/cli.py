@@ -20,8 +20,10 @@ from trapline.common.commands import (
     mesh,
     monitor,
     plugin,
+    replay,
     schema,
     survey,
+    top,
 )
 
 app = typer.Typer(
@@ -32,13 +34,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _MODULES = (
-    *(mesh, channels, monitor, plugin),
+    *(mesh, channels, top, monitor, plugin),
     *(journal, keys, database, schema, configuration, associator),
     *(inspect, extract, doctor, bench),
 )
 for module in _MODULES:
     app.add_typer(module.app)
 app.add_typer(survey.group)
+journal.journal.add_typer(replay.app)
 
 
 def main() -> int:

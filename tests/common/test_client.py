@@ -8,9 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from trapline.client import Gap, connect, connect_async
+from trapline.client import Gap, connect
 from trapline.common.channel import RelayRefusedError
+from trapline.common.channel.memory import MemoryChannels
 from trapline.common.journal import JournalWriter, PartitionReader
+from trapline.common.testing.mesh import memory_mesh, memory_mesh_async
 from trapline.common.testing.relay import mesh_config, running_relay
 from trapline.schemas.examples import example_id, example_messages
 from trapline.schemas.header import Place
@@ -48,9 +50,9 @@ def journal(config):
         writer.close()
 
 
-def test_an_event_has_the_fields_of_its_header_and_the_columns_of_its_tables(relay, journal):
-    journal(EXAMPLES["transients"])
-    with connect(relay.address) as mesh:
+def test_an_event_has_the_fields_of_its_header_and_the_columns_of_its_tables():
+    with memory_mesh() as mesh:
+        mesh.publish(EXAMPLES["transients"], name="0")
         event = next(mesh.subscribe("transients", start="first"))
     assert (event.kind, event.ra_deg, event.band.name) == ("new_source", 359.95, "60.0-60.2 MHz")
     assert event.time.isot == "2026-01-01T00:00:00.000"
@@ -63,9 +65,9 @@ def test_an_event_has_the_fields_of_its_header_and_the_columns_of_its_tables(rel
 
 
 @pytest.mark.parametrize("channel", EXAMPLES)
-def test_every_channel_can_be_subscribed_and_says_when_it_was_observed(relay, journal, channel):
-    journal(EXAMPLES[channel])
-    with connect(relay.address) as mesh:
+def test_every_channel_can_be_subscribed_and_says_when_it_was_observed(channel):
+    with memory_mesh() as mesh:
+        mesh.publish(EXAMPLES[channel], name="0")
         assert mesh.channels() == [channel]
         event = next(mesh.subscribe(channel, start="first"))
     assert event.header.schema == schema_of(type(EXAMPLES[channel].header)).schema
@@ -73,10 +75,10 @@ def test_every_channel_can_be_subscribed_and_says_when_it_was_observed(relay, jo
     assert (event.time is not None) == timed
 
 
-def test_two_channels_at_once(relay, journal):
-    journal(EXAMPLES["transients"])
-    journal(EXAMPLES["status"])
-    with connect(relay.address) as mesh:
+def test_two_channels_at_once():
+    with memory_mesh() as mesh:
+        mesh.publish(EXAMPLES["transients"], name="0")
+        mesh.publish(EXAMPLES["status"], name="0")
         events = list(itertools.islice(mesh.subscribe("transients", "status", start="first"), 2))
     assert {event.place.channel for event in events} == {"transients", "status"}
 
@@ -138,9 +140,10 @@ def _plain(mesh, channel):
     return mesh._mesh.subscribe(channel, start="first")
 
 
-async def test_the_asyncio_form_has_the_same_calls(relay, journal):
-    journal(EXAMPLES["transients"])
-    async with connect_async(relay.address) as mesh:
+async def test_the_asyncio_form_has_the_same_calls():
+    channels = MemoryChannels()
+    async with memory_mesh_async(channels) as other, memory_mesh_async(channels) as mesh:
+        await other.publish(EXAMPLES["transients"], name="0")
         assert await mesh.channels() == ["transients"]
         async for event in mesh.subscribe("transients", start="first"):
             assert event.kind == "new_source"

@@ -10,11 +10,13 @@ from contract_records import at, fetch, number_of, record
 from hostile.zmtp import Wire
 from relay_process import free_port
 from trapline.common.channel import ChannelReader, GroupMember, RelayConnection, RelayUnreachableError
+from trapline.common.channel.lookup import record_at
 from trapline.common.channel.mesh import MeshConnection
 from trapline.common.config import ConfigError
 from trapline.common.journal import JournalWriter
 from trapline.common.relay.requests import Ack, Item, Position, Read
 from trapline.common.testing.relay import mesh_config, running_relay
+from trapline.schemas.header import Place
 from waiting import until
 
 
@@ -99,6 +101,25 @@ async def test_each_partition_is_read_from_its_own_relay_also_one_that_comes_lat
     info = await mesh.info()
     assert {(p["partition"], p["relay"]) for p in info["partitions"]} == {(h.name + ".0", h.address) for h in hosts}
     assert [relay["trouble"] for relay in info["relays"]] == [None, None]
+
+
+async def test_single_records_are_looked_up_at_the_same_time_and_none_is_missed(hosts, mesh):
+    for host in hosts:
+        host.append("images", *range(10))
+    await mesh.info()
+    places = [Place("images", f"{host.name}.0", 0, seq) for host in hosts for seq in range(10)]
+    found = await asyncio.gather(*(record_at(mesh, place) for place in places))
+    assert [record.place for record in found] == places
+
+
+async def test_two_readers_of_one_channel_both_get_everything(hosts, mesh):
+    for host in hosts:
+        host.append("images", 0)
+    async with reading(mesh, "images") as (_, one), reading(mesh, "images", max_records=1) as (_, two):
+        for number in range(1, 10):
+            hosts[number % 2].append("images", number)
+        await until(lambda: len(one) == len(two) == 11)
+    assert sorted(one) == sorted(two) and len(set(one)) == 11
 
 
 async def test_a_relay_that_is_away_takes_nothing_from_the_others_and_is_read_on_when_it_is_back(hosts, mesh):

@@ -14,10 +14,11 @@ from trapline.client.asynchronous import AsyncMesh
 from trapline.client.blocking import Mesh
 from trapline.common.channel import Connection, Gap, RelayConnection, RelayRefusedError, RelayUnreachableError
 from trapline.common.channel.event import Event
+from trapline.common.channel.joining import connect_to, join
 from trapline.common.channel.subscription import UnknownChannelError
 from trapline.common.config.mesh import load_config
 from trapline.common.relay.process import relay_address
-from trapline.common.security.identity import client_keys, given_keys
+from trapline.common.security.identity import given_keys
 from trapline.common.store.opening import open_store
 from trapline.schemas.columns import NewerSchemaError
 
@@ -68,5 +69,4 @@ def _connection(address: str | None, key: str | Path | None, identity: str | Pat
     if address and key:
         return RelayConnection(address, given_keys(key, identity))
     config = load_config()
-    address = address or relay_address(config)
-    return RelayConnection(address, client_keys(config, address))
+    return connect_to(config, address) if address else join(config, home=relay_address(config))

@@ -75,7 +75,7 @@ async def test_a_client_without_a_key_is_refused_and_counted_and_told_so(host, r
     async with RelayConnection(relay.address) as connection:
         with pytest.raises(RelayUnreachableError, match="wants a key: name its public key"):
             await connection.request(Info(), timeout_s=1)
-    await until(lambda: relay.core.counters["strangers_without_key"])
+        await until(lambda: relay.core.counters["strangers_without_key"])
     assert relay.core.counters["requests_info"] == 0
 
 

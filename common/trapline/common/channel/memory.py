@@ -47,6 +47,11 @@ class MemoryPartition:
         """Seq that the next record will get."""
         return self.first_seq + len(self._records)
 
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of its records."""
+        return self.size_bytes
+
     def append(self, frames: Sequence[Buffer]) -> int:
         """Append a record unless its id is known; return its seq."""
         key = record_id(frames)

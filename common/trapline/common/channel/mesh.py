@@ -21,7 +21,7 @@ from trapline.common.channel.interface import (
     Reply,
 )
 from trapline.common.channel.peer import Key, Peer
-from trapline.common.channel.waits import FetchWaits, LeaseWaits
+from trapline.common.channel.waits import FetchWaits, LeaseWaits, fetch_now
 from trapline.common.relay.requests import Ack, Cursor, Extend, Fetch, Item, Lease, Leave, Nack, Position, Read, Tick
 from trapline.schemas.header import Place
 from trapline.schemas.message import Buffer
@@ -78,14 +78,21 @@ class MeshConnection:
         await self._stack.aclose()
 
     async def info(self) -> dict[str, Any]:
-        """See `Channels.info`; of a relay that is away what was known last, and ``relays`` says which that are."""
+        """See `Channels.info`; of a relay that is away what was known last, and ``relays`` tells of each."""
         await asyncio.gather(*(peer.look() for peer in self._peers if peer.trouble is None or peer is self._home))
         if self._home.trouble is not None:
             raise RelayUnreachableError(self._home.trouble)
         lists = {name: list(self._rows(name)) for name in ("partitions", "groups", "readers")}
-        relays = [{"address": peer.address, "trouble": peer.trouble} for peer in self._peers]
-        counters = self._home.last.get("counters", {})
-        return {"catalogue": self._version, **lists, "relays": relays, "counters": counters}
+        # What is neither of a partition nor of the list of them is of a host: its disk, its counters.
+        relays = [
+            {
+                **{key: value for key, value in peer.last.items() if key not in (*lists, "catalogue")},
+                "address": peer.address,
+                "trouble": peer.trouble,
+            }
+            for peer in self._peers
+        ]
+        return {"catalogue": self._version, **lists, "relays": relays}
 
     async def fetch(self, request: Fetch) -> Reply:
         """See `Channels.fetch`; ``complete`` is whether all relays were asked since that was last said.
@@ -94,15 +101,18 @@ class MeshConnection:
         the next answers.
         """
         found, missing = await self._found(request.cursors)
-        # Also those without any of the partitions: they tell when they have new ones.
-        asked = {peer: found.get(peer, []) for peer in self._peers if peer.trouble is None}
         slabs, buffers = [], []
-        news = request.catalogue not in (None, self._version)
-        answers = await self._fetches.wait(request, asked, self._change, news=news)
+        if request.wait_ms:
+            # Also those without any of the partitions: they tell when they have new ones.
+            asked = {peer: found.get(peer, []) for peer in self._peers if peer.trouble is None}
+            news = request.catalogue not in (None, self._version)
+            answers = await self._fetches.wait(request, asked, self._change, news=news)
+        else:
+            answers = await fetch_now(request, {p: cursors for p, cursors in found.items() if p.trouble is None})
         for reply in answers.replies:
             slabs += reply.values["slabs"]
             buffers += reply.buffers
-        complete = answers.complete and not missing and len(asked) == len(self._peers)
+        complete = answers.complete and not missing and all(peer.trouble is None for peer in self._peers)
         for peer in answers.changed:
             await peer.look()
         values = {"catalogue": self._version, "slabs": slabs, "complete": complete}
@@ -130,8 +140,12 @@ class MeshConnection:
 
     async def extend(self, request: Extend) -> int:
         """See `Channels.extend`."""
-        parts = [(peer, part) for peer, part in self._extensions(request) if part.items]
-        return sum(await asyncio.gather(*(peer.connection.extend(part) for peer, part in parts)))
+        parts = list(self._extensions(request))
+        for peer, part in parts:
+            if not part.items:
+                peer.connection.notify(part)
+        asked = (peer.connection.extend(part) for peer, part in parts if part.items)
+        return sum(await asyncio.gather(*asked))
 
     async def ack(self, request: Ack) -> None:
         """See `Channels.ack`; when a relay is away, those at the others are done."""

@@ -18,12 +18,12 @@ from trapline.common.relay.requests import Cursor, Fetch, Item, Lease
 _REFUSED_S = 30.0  # how long a relay that refuses a group is not asked again
 _log = structlog.get_logger()
 
-Spot = tuple[str, str, int, int]
 Task = asyncio.Task[Reply]
+Question = tuple[Peer, tuple[tuple[str, str, int, int], ...]]
+"""a relay, and what it is asked for: (channel, partition, seq, epoch)"""
 
 
 class _Asked(NamedTuple):
-    cursors: tuple[Spot, ...]
     task: Task
     round: int
 
@@ -32,7 +32,7 @@ class _Asked(NamedTuple):
 class _Reader:
     """What a reader waits for at each relay, and who answered in this round."""
 
-    asked: dict[Peer, _Asked] = field(default_factory=dict)
+    asked: dict[Question, _Asked] = field(default_factory=dict)
     answered: set[Peer] = field(default_factory=set)
     round: int = 0
 
@@ -56,7 +56,7 @@ class FetchWaits:
     async def wait(
         self, request: Fetch, parts: Mapping[Peer, Sequence[Cursor]], change: asyncio.Event, *, news: bool
     ) -> Answers:
-        """Return what the first relays bring, or all of them when the request does not wait.
+        """Return what the first relays bring.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class FetchWaits:
         news
             Whether it has changed already.
         """
-        # A reader has its channels: two that follow the same ones would only ask more often than they need.
+        # A reader has its channels. Two that follow the same ones have questions of their own, and a common round.
         name = (request.headers_only, frozenset(c.channel for c in request.cursors))
         reader = self._readers.setdefault(name, _Reader())
         loop = asyncio.get_running_loop()
@@ -75,12 +75,11 @@ class FetchWaits:
         replies: list[Reply] = []
         changed: list[Peer] = []
         while True:
-            self._ask(reader, request, parts)
-            tasks = [asked.task for asked in reader.asked.values()]
+            tasks = self._ask(reader, request, parts)
             left = 0.0 if news else max(0.0, deadline - loop.time())
-            await _first(tasks, left, all_of_them=request.wait_ms == 0, or_change=change)
-            for peer in [peer for peer, asked in reader.asked.items() if asked.task.done()]:
-                reply = self._collect(reader, peer)
+            await _first(list(tasks.values()), left, or_change=change)
+            for question in [question for question, task in tasks.items() if task.done()]:
+                reply, peer = self._collect(reader, question), question[0]
                 if reply is not None:
                     replies.append(reply)
                     changed += [peer] if reply.values["catalogue"] != peer.catalogue else []
@@ -93,19 +92,25 @@ class FetchWaits:
         await _end([asked.task for reader in self._readers.values() for asked in reader.asked.values()])
 
     @staticmethod
-    def _ask(reader: _Reader, request: Fetch, parts: Mapping[Peer, Sequence[Cursor]]) -> None:
-        for peer, cursors in parts.items():
-            spots = tuple(sorted((c.channel, c.partition, c.seq, c.epoch) for c in cursors))
-            asked = reader.asked.get(peer)
-            if (asked is None or asked.cursors != spots) and peer.trouble is None:
-                own = msgspec.structs.replace(request, cursors=list(cursors), catalogue=peer.catalogue)
-                task = asyncio.create_task(peer.connection.fetch(own), name=f"fetch from {peer.address}")
-                task.add_done_callback(_retrieve)
-                reader.asked[peer] = _Asked(spots, task, reader.round)
+    def _ask(reader: _Reader, request: Fetch, parts: Mapping[Peer, Sequence[Cursor]]) -> dict[Question, Task]:
+        """Ask what is not asked yet, and return all that this request waits for."""
+        questions = {
+            (peer, tuple(sorted((c.channel, c.partition, c.seq, c.epoch) for c in cursors))): cursors
+            for peer, cursors in parts.items()
+        }
+        # An answer to what nobody asks any more is of no use to anyone.
+        for stale in [q for q, asked in reader.asked.items() if asked.task.done() and q not in questions]:
+            del reader.asked[stale]
+        for (peer, spots), cursors in questions.items():
+            if (peer, spots) not in reader.asked and peer.trouble is None:
+                reader.asked[peer, spots] = _Asked(_fetching(peer, request, cursors), reader.round)
+        return {question: reader.asked[question].task for question in questions if question in reader.asked}
 
     @staticmethod
-    def _collect(reader: _Reader, peer: Peer) -> Reply | None:
-        asked = reader.asked.pop(peer)
+    def _collect(reader: _Reader, question: Question) -> Reply | None:
+        asked, peer = reader.asked.pop(question, None), question[0]
+        if asked is None:
+            return None
         try:
             reply = asked.task.result()
         except (RelayUnreachableError, RelayRefusedError) as error:
@@ -167,7 +172,11 @@ class LeaseWaits:
         while True:
             self._ask(worker, request, peers, loop.time())
             left = max(0.0, deadline - loop.time())
-            await _first(list(worker.asked.values()), left, all_of_them=request.wait_ms == 0)
+            tasks = list(worker.asked.values())
+            if request.wait_ms == 0 and tasks:
+                await asyncio.wait(tasks)
+            else:
+                await _first(tasks, left)
             found = worker.take(loop.time())
             if found or loop.time() >= deadline:
                 return found
@@ -201,14 +210,31 @@ class LeaseWaits:
                 worker.asked[peer] = task
 
 
-async def _first(
-    tasks: Sequence[Task], left_s: float, *, all_of_them: bool, or_change: asyncio.Event | None = None
-) -> None:
-    """Return when the first of some tasks, or all of them, are done, when something changes, or after a time."""
-    if all_of_them:
-        if tasks:
-            await asyncio.wait(tasks)
-        return
+def _fetching(peer: Peer, request: Fetch, cursors: Sequence[Cursor]) -> Task:
+    own = msgspec.structs.replace(request, cursors=list(cursors), catalogue=peer.catalogue)
+    task = asyncio.create_task(peer.connection.fetch(own), name=f"fetch from {peer.address}")
+    task.add_done_callback(_retrieve)
+    return task
+
+
+async def fetch_now(request: Fetch, parts: Mapping[Peer, Sequence[Cursor]]) -> Answers:
+    """Return what all relays have at this moment."""
+    tasks = {peer: _fetching(peer, request, cursors) for peer, cursors in parts.items()}
+    results = await asyncio.gather(*tasks.values(), return_exceptions=True)
+    replies, changed = [], []
+    for peer, result in zip(tasks, results, strict=True):
+        if isinstance(result, (RelayUnreachableError, RelayRefusedError)):
+            peer.lose(result)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            replies.append(result)
+            changed += [peer] if result.values["catalogue"] != peer.catalogue else []
+    return Answers(replies, len(replies) == len(parts), changed)
+
+
+async def _first(tasks: Sequence[Task], left_s: float, *, or_change: asyncio.Event | None = None) -> None:
+    """Return when the first of some tasks is done, when something changes, or after a time."""
     changing = asyncio.create_task((or_change or asyncio.Event()).wait())
     try:
         await asyncio.wait({*tasks, changing}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)

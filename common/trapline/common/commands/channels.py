@@ -12,8 +12,10 @@ import typer
 
 from trapline.common.channel import ChannelReader, Channels, Connection, Gap, Record, Start
 from trapline.common.channel.filters import field_of
+from trapline.common.commands.flow import by_channel, lags
 from trapline.common.commands.options import ConfigOption, JsonOption, RelayOption, fail, relay_connection, run
 from trapline.common.ids import text_id
+from trapline.common.journal import now_us
 from trapline.common.relay.requests import Cursor
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.described import Unregistered
@@ -122,8 +124,15 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, relay: Rela
     for p in answer["partitions"]:
         name = f"{p['channel']}/{p['partition']}"
         sys.stdout.write(f"{name:38} {p['first_seq']:>9} to {p['next_seq']:>9}  {p['bytes'] / 1e6:10.1f} MB\n")
-    for name, left in answer["backlog"].items():
-        sys.stdout.write(f"{name:38} {left:>9} to do\n")
+    for lag in answer["lags"]:
+        behind = f"{lag['records']:>9} behind, {lag['seconds']:.1f} s" if lag["records"] else f"{'':9} up to date"
+        again = f", {lag['redelivered']} redelivered" if lag["redelivered"] else ""
+        sys.stdout.write(f"{lag['reader']:22} of {lag['channel']:12} {behind}{again}\n")
+    for host in answer["relays"]:
+        if host["trouble"]:
+            sys.stdout.write(f"relay away: {host['trouble']}\n")
+        elif "disk_free_bytes" in host:
+            sys.stdout.write(f"{host['host']:38} {host['disk_free_bytes'] / 1e9:9.1f} GB of disk left\n")
     if not answer["services"]:
         fail("the relay runs, but no service has reported yet")
 
@@ -149,9 +158,8 @@ async def _status(relay: Connection) -> dict[str, Any]:
             "partitions": info["partitions"],
             "groups": info["groups"],
             "readers": info["readers"],
-            "backlog": _left(info),
-            "relay": {"address": relay.address, "counters": info["counters"]},
-            "relays": info.get("relays", [{"address": relay.address, "trouble": None}]),
+            "lags": msgspec.to_builtins(by_channel(lags(info, now_us()))),
+            "relays": info.get("relays") or [{"address": relay.address, "trouble": None, **_of_host(info)}],
         }
 
 
@@ -173,11 +181,5 @@ def _all_fields(report: Status) -> dict[str, Any]:
     return {name: printable(msgspec.to_builtins(value, builtin_types=(bytes,))) for name, value in fields.items()}
 
 
-def _left(info: dict[str, Any]) -> dict[str, int]:
-    left: dict[str, int] = {}
-    ends = {(p["channel"], p["partition"]): p["next_seq"] for p in info["partitions"]}
-    for g in info["groups"]:
-        left[g["group"]] = left.get(g["group"], 0) + ends.get((g["channel"], g["partition"]), 0) - g["floor"]
-    for r in info["readers"]:
-        left[r["reader"]] = left.get(r["reader"], 0) + ends.get((r["channel"], r["partition"]), 0) - r["seq"]
-    return left
+def _of_host(info: dict[str, Any]) -> dict[str, Any]:
+    return {key: info[key] for key in ("counters", "host", "disk_bytes", "disk_free_bytes") if key in info}

@@ -32,7 +32,7 @@ PartitionsArgument = Annotated[
 @journal.command(epilog="Example: trapline journal info images --json")
 def info(partitions: PartitionsArgument = None, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show what each partition holds: records, times, epochs, segments, bytes, and what was put aside."""
-    for name, reader in _chosen(partitions, config):
+    for name, reader in chosen(partitions, config):
         row = _describe(name, reader)
         if as_json:
             sys.stdout.write(json.dumps(row) + "\n")
@@ -74,9 +74,9 @@ def _is_readable(reader: PartitionReader, seq: int) -> bool:
 def verify(partitions: PartitionsArgument = None, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Read everything and compare checksums; the exit code is 1 when something is damaged."""
     damaged = 0
-    chosen = list(_chosen(partitions, config))
+    readers = list(chosen(partitions, config))
     progress = Console(stderr=True)
-    for name, reader in track(chosen, "verifying", console=progress, transient=True, disable=not progress.is_terminal):
+    for name, reader in track(readers, "verifying", console=progress, transient=True, disable=not progress.is_terminal):
         for damage in reader.verify():
             damaged += damage.end_seq - damage.seq
             row = {"partition": name, **damage._asdict(), "path": str(damage.path)}
@@ -84,9 +84,9 @@ def verify(partitions: PartitionsArgument = None, as_json: JsonOption = False, c
             sys.stdout.write((json.dumps(row) if as_json else text) + "\n")
     if damaged:
         fail(f"{damaged} records are damaged; `trapline journal repair` makes what stands behind them readable")
-    records = sum(reader.next_seq - reader.first_seq for _, reader in chosen)
+    records = sum(reader.next_seq - reader.first_seq for _, reader in readers)
     if not as_json:
-        sys.stdout.write(f"{records} records in {len(chosen)} partitions are intact\n")
+        sys.stdout.write(f"{records} records in {len(readers)} partitions are intact\n")
 
 
 @journal.command(name="repair", epilog="Example: trapline journal repair images/0")
@@ -95,7 +95,7 @@ def repair_partitions(
     config: ConfigOption = None,
 ) -> None:
     """Make readable what stands behind damage; what is damaged is kept aside. The writer must be stopped."""
-    for name, reader in _chosen(partitions, config):
+    for name, reader in chosen(partitions, config):
         try:
             mended = list(repair(reader.directory))
         except JournalError as error:
@@ -107,7 +107,7 @@ def repair_partitions(
             sys.stdout.write(f"{name}: no segment is damaged\n")
 
 
-def _chosen(names: list[str] | None, config: Path | None) -> Iterator[tuple[str, PartitionReader]]:
+def chosen(names: list[str] | None, config: Path | None) -> Iterator[tuple[str, PartitionReader]]:
     """Yield (CHANNEL/PARTITION, reader) of the partitions that are named, of all when none is."""
     try:
         directory = load_config(config).journal_directory

@@ -130,6 +130,11 @@ class PartitionReader:
         return sum(len(s.view) for s in self._segments)
 
     @property
+    def data_bytes(self) -> int:
+        """Bytes of all records that are still there."""
+        return sum(s.end for s in self._segments)
+
+    @property
     def segment_count(self) -> int:
         """Number of segment files."""
         return len(self._segments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -63,6 +63,8 @@ class RelayCore:
         How long a lease lasts without being extended.
     trusted
         Keys of peers from elsewhere, and what each may do. Without it only programs of this host are served.
+    facts
+        What `info` says besides: of the disk.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class RelayCore:
         *,
         lease_s: float,
         trusted: TrustList | None = None,
+        facts: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.catalogue = partitions
         self.groups, self.readers = Groups(lease_s), Readers()
         self.counters: Counter[str] = Counter()
         self.guard = Guard(trusted, self.counters)
         self._memory = memory
+        self._facts = facts
         self._memory.load(self.groups, self.readers)
         self._appender = appender
         self._waiters = Waiters()
@@ -310,4 +314,5 @@ class RelayCore:
     def info(self) -> dict[str, Any]:
         """Return what there is: partitions, groups and readers, all seen at one moment."""
         self._look_around()
-        return {**overview(self.catalogue, self.groups, self.readers), "counters": dict(self.counters)}
+        seen = overview(self.catalogue, self.groups, self.readers)
+        return {**seen, "counters": dict(self.counters), **self._facts()}

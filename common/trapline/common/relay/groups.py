@@ -32,6 +32,7 @@ class Share:
     retry: set[int] = field(default_factory=set)
     leases: dict[int, LeaseState] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
+    redelivered: int = 0
     dirty: bool = False
 
     def candidates(self, first_seq: int, end: int) -> Iterator[int]:
@@ -75,6 +76,7 @@ class Share:
 
     def take(self, seq: int, worker: str, deadline: float) -> int:
         """Lease a record, and return how many attempts failed before."""
+        self.redelivered += seq in self.retry
         self.retry.discard(seq)
         self.leases[seq] = LeaseState(worker, deadline)
         return self.attempts.get(seq, 0)

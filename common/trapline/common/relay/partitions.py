@@ -38,6 +38,11 @@ class Partition(Protocol):
         """Bytes that it takes."""
         ...
 
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of its records."""
+        ...
+
     def epochs(self) -> Epochs:
         """Return the epochs of the partition."""
         ...

@@ -7,9 +7,11 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from trapline.common.config.mesh import MeshConfig
 from trapline.common.journal import JournalWriter
@@ -50,7 +52,9 @@ def make_server(config: MeshConfig) -> RelayServer:
         trusted = TrustList(config.keys_directory / "trusted") if config.relay_needs_keys else None
         catalogue = Catalogue(config.journal_directory)
         writers = RemoteWriters(config.journal_directory, make_writer)
-        core = RelayCore(catalogue, writers, memory, lease_s=config.relay.lease_s, trusted=trusted)
+        core = RelayCore(
+            catalogue, writers, memory, lease_s=config.relay.lease_s, trusted=trusted, facts=lambda: _disk(config)
+        )
         keeper = Keeper(
             catalogue,
             core.groups,
@@ -67,6 +71,11 @@ def make_server(config: MeshConfig) -> RelayServer:
     server.on_close(lambda: os.close(lock))
     (directory / ADDRESS_FILE).write_text(f"{server.address}\n")
     return server
+
+
+def _disk(config: MeshConfig) -> dict[str, Any]:
+    disk = shutil.disk_usage(config.data_directory)
+    return {"host": config.mesh.host or socket.gethostname(), "disk_bytes": disk.total, "disk_free_bytes": disk.free}
 
 
 def _lock(directory: Path) -> int:

@@ -133,7 +133,11 @@ def _skip_damaged(reader: Partition, share: Share, seq: int, counters: Counter[s
 
 
 def overview(catalogue: Partitions, groups: Groups, readers: Readers) -> dict[str, Any]:
-    """Return what there is, as the answer to `info`."""
+    """Return what there is, as the answer to `info`.
+
+    ``oldest_us`` is when the first record was appended that a group has not done, or a named reader not read; it is
+    absent when there is none, and with it and the clock one knows how far behind they are.
+    """
     return {
         "catalogue": catalogue.version,
         "partitions": [
@@ -144,14 +148,39 @@ def overview(catalogue: Partitions, groups: Groups, readers: Readers) -> dict[st
                 "next_seq": r.next_seq,
                 "epoch": r.epoch,
                 "bytes": r.size_bytes,
+                "data_bytes": r.data_bytes,
             }
             for (channel, partition), r in catalogue
         ],
         "groups": [
-            {"group": g, "channel": c, "partition": p, "floor": s.floor, "leased": len(s.leases)}
+            {
+                "group": g,
+                "channel": c,
+                "partition": p,
+                "floor": s.floor,
+                "leased": len(s.leases),
+                "redelivered": s.redelivered,
+                **_age(catalogue, c, p, s.floor),
+            }
             for (g, c, p), s in groups
         ],
         "readers": [
-            {"reader": n, "channel": c, "partition": p, "seq": at.seq, "safe": at.safe} for (n, c, p), at in readers
+            {
+                "reader": n,
+                "channel": c,
+                "partition": p,
+                "seq": at.seq,
+                "safe": at.safe,
+                **_age(catalogue, c, p, at.seq),
+            }
+            for (n, c, p), at in readers
         ],
     }
+
+
+def _age(catalogue: Partitions, channel: str, partition: str, seq: int) -> dict[str, int]:
+    reader = catalogue.get(channel, partition)
+    if reader is None or seq >= reader.next_seq:
+        return {}
+    first = reader.readable_from(max(seq, reader.first_seq))
+    return {"oldest_us": reader.time_of(first)} if first < reader.next_seq else {}
