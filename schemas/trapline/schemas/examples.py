@@ -15,7 +15,7 @@ from trapline.schemas.message import Message
 from trapline.schemas.sources import COLUMNS, Sources
 from trapline.schemas.sources import SCHEMA as SOURCES
 from trapline.schemas.status import DEAD_LETTERS_SCHEMA, STATUS_SCHEMA, DeadLetter, Reading, Status
-from trapline.schemas.transients import RECENT, Transients
+from trapline.schemas.transients import RECENT, SUPPRESSED_SCHEMA, Suppressed, Transients
 from trapline.schemas.transients import SCHEMA as TRANSIENTS
 from trapline.schemas.triage import SCHEMA as TRIAGE
 from trapline.schemas.triage import Triage
@@ -113,6 +113,8 @@ def _measured(place: Place) -> list[Message[Header]]:
         parents=[example_id(3)],
         consumed=[place, Place("sources", "1", 0, 20)],
         image=example_image(place=place, wcs=None),
+        limit_low=1.8,
+        limit_high=2.7,
         forks=[Fork(parent=example_id(5), children=[example_id(6), example_id(7)])],
         retired=[example_id(5)],
     )
@@ -142,6 +144,7 @@ def _measured(place: Place) -> list[Message[Header]]:
         Message(sources, example_table(COLUMNS)),
         Message(lightcurves, {**points, **example_table(STATES), **example_table(PENDING)}),
         Message(event, example_table(RECENT)),
+        Message(_suppressed(event), example_table(RECENT)),
     ]
 
 
@@ -158,6 +161,11 @@ def _judged() -> list[Message[Header]]:
         t_us=_T_US + 60_000_000,
     )
     return [Message(said)]
+
+
+def _suppressed(event: Transients) -> Suppressed:
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    return Suppressed(**fields | {"schema": SUPPRESSED_SCHEMA, "id": example_id(18), "veto": "near_edge"})
 
 
 def _asked(place: Place) -> list[Message[Header]]:

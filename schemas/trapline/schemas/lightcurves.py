@@ -89,6 +89,8 @@ class Lightcurves(Header, kw_only=True, omit_defaults=True):
     image: Annotated[Image | None, doc("without `wcs`; absent on a command")] = None
     late: Annotated[bool, doc("true for an image older than one folded before it")] = False
     request: Annotated[Id | None, doc("the answered request whose rows these are")] = None
+    limit_low: Annotated[float | None, doc("flux above which the image may show an object; absent: no limits")] = None
+    limit_high: Annotated[float | None, doc("flux above which it must show it: of its largest noise")] = None
     command: Annotated[str | None, doc("name of the command that this answers")] = None
     forks: Annotated[list[Fork], doc("objects that were split")] = []
     retired: Annotated[list[Id], doc("objects that receive no more points")] = []

@@ -48,6 +48,9 @@ BUILT_IN = (
     ),
     Schema(transients.SCHEMA, transients.Transients, (transients.RECENT,), (transients.CUTOUT,), "transients"),
     Schema(triage.SCHEMA, triage.Triage, channel="triage"),
+    Schema(
+        transients.SUPPRESSED_SCHEMA, transients.Suppressed, (transients.RECENT,), (transients.CUTOUT,), "suppressed"
+    ),
     Schema(watchlist.WATCHLIST_SCHEMA, watchlist.Watchlist, (watchlist.POSITIONS,), channel="watchlist"),
     Schema(watchlist.REMEASURE_SCHEMA, watchlist.Remeasure, (watchlist.POSITIONS,), channel="remeasure"),
     Schema(status.STATUS_SCHEMA, status.Status, channel="status"),

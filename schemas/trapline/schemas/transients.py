@@ -1,4 +1,4 @@
-"""Channel `transients`: what an observer is woken for, with the reason."""
+"""Channel `transients`: what an observer is woken for, with the reason; `suppressed`: what a veto kept from that."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from trapline.schemas.header import DecDeg, Header, Id, RaDeg, doc
 from trapline.schemas.image import Band
 
 SCHEMA = "trapline.transients/1.0"
+SUPPRESSED_SCHEMA = "trapline.suppressed/1.0"
 
 RECENT = Table(
     "recent",
@@ -34,6 +35,8 @@ class Transients(Header, kw_only=True, omit_defaults=True):
     object_id: Id
     kind: Annotated[str, doc("new_source, flare, fade, variable, disappeared, returned, or a plug-in's own")]
     alert_type: Literal["initial", "update", "retraction"] = "initial"
+    ended: Annotated[bool, doc("true on the update that closes an episode: the object is as it was")] = False
+    veto: Annotated[str | None, doc("why it was retracted, or kept back; absent otherwise")] = None
     role: Annotated[str, doc("observation, test or injection: that of the image")] = "observation"
     image_id: Annotated[Id, doc("image that caused this record")]
     t_us: Annotated[int, doc("start of that image, since 1970-01-01 UTC", "us")]
@@ -42,7 +45,7 @@ class Transients(Header, kw_only=True, omit_defaults=True):
     pos_err_ew_deg: Annotated[float, doc("east-west error on the sky, 1 sigma", "deg")]
     pos_err_ns_deg: Annotated[float, doc("north-south error, 1 sigma", "deg")]
     band: Band
-    flux_peak: Annotated[float, doc("of the point that caused it", "unit / beam")]
+    flux_peak: Annotated[float, doc("of the point that caused it; NaN when there is none: disappeared", "unit / beam")]
     flux_peak_err: Annotated[float, doc("its error, 1 sigma", "unit / beam")]
     unit: Annotated[str, doc("of the fluxes")] = "Jy"
     significance: Annotated[float, doc("by how much the rule holds", "sigma")]
@@ -53,3 +56,7 @@ class Transients(Header, kw_only=True, omit_defaults=True):
     v: Annotated[float | None, doc("coefficient of variation of the object in this band")] = None
     eta: Annotated[float | None, doc("reduced chi^2 of the object in this band against a constant flux")] = None
     cutout_wcs: Annotated[str | None, doc("FITS cards of the WCS of `cutout`; absent without one")] = None
+
+
+class Suppressed(Transients, kw_only=True, omit_defaults=True):
+    """Header of a record on `suppressed`: an event that nobody was woken for, because of its `veto`."""

@@ -96,6 +96,8 @@ def step(
         trace=None if sources is None else sources.header.trace,
         image=msgspec.structs.replace(image, wcs=None),
         late=late,
+        limit_low=_limit_flux(measured, "low"),
+        limit_high=_limit_flux(measured, "high"),
     )
     return Folded((Message(header, arrays),), {} if measured is None else measured.dropped)
 
@@ -147,6 +149,10 @@ def _limit(image_id: bytes, fold: int, header: Sources, settings: AssociatorConf
     if not (math.isfinite(rms_min) and math.isfinite(rms_max) and math.isfinite(threshold)):
         return None
     return limit_of(image_id, fold, (rms_min, rms_max), threshold + settings.limit_margin_sigma)
+
+
+def _limit_flux(measured: _Measured | None, which: str) -> float | None:
+    return None if measured is None or measured.limit is None else float(measured.limit[which][0])
 
 
 def _fold(sky: Sky, measured: _Measured, settings: AssociatorConfig) -> dict[str, Array]:
