@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from trapline.common.commands import bench, channels, database, doctor, inspect, journal, keys, mesh, survey
+from trapline.common.commands import bench, channels, database, doctor, inspect, journal, keys, mesh, replay, survey
 
 app = typer.Typer(
     help="A live stream of telescope images in, lightcurves and transient alerts out.",
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (mesh, channels, journal, keys, database, inspect, doctor, bench):
+for module in (mesh, channels, journal, replay, keys, database, inspect, doctor, bench):
     app.add_typer(module.app)
 app.add_typer(survey.group)
 
