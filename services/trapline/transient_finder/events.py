@@ -86,6 +86,7 @@ def event_header(context: Context, at: Mapping[str, Any], finding: Finding, chan
         veto=change.veto,
         role=context.image.role,
         image_id=context.image.id,
+        image_place=context.image.place,
         t_us=context.t_us,
         ra_deg=float(at["object_ra_deg"]),
         dec_deg=float(at["object_dec_deg"]),

@@ -16,6 +16,7 @@ from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message
 from trapline.transient_finder.config import FinderConfig
 from trapline.transient_finder.core import FinderState, step
+from trapline.transient_finder.cutouts import with_cutouts
 from trapline.transient_finder.plugins import load_rules
 from trapline.transient_finder.snapshot import dump, load
 
@@ -68,9 +69,21 @@ class FinderFold:
         }
 
 
+class FinderRunner(FoldRunner[FinderState]):
+    """Runs the finder, and adds cut-outs to its events on their way out."""
+
+    def __init__(self, context: Context, settings: FinderConfig) -> None:
+        super().__init__(context, FinderFold(settings))
+        self._side_px = settings.cutout_px
+
+    async def finish(self, messages: list[Message[Header]]) -> list[Message[Header]]:
+        """Return events with the pixels about them, where these are still there."""
+        return await with_cutouts(self._context, messages, self._side_px)
+
+
 async def run(context: Context) -> None:
     """Judge lightcurves until told to drain."""
-    await FoldRunner(context, FinderFold(cast("FinderConfig", context.section))).run()
+    await FinderRunner(context, cast("FinderConfig", context.section)).run()
 
 
 SERVICE = Service("transient_finder", run)
