@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -56,7 +56,7 @@ def cut_out(image: Message[Images], ra_deg: float, dec_deg: float, side_px: int)
     cut = np.full((side_px, side_px), np.nan, np.float32)
     rows, columns = (slice(max(low, 0), min(low + side_px, n)) for low, n in ((top, ny), (left, nx)))
     cut[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = pixels[rows, columns]
-    cards = FitsHeader.fromstring(described.wcs)
+    cards: Any = FitsHeader.fromstring(described.wcs)
     cards["CRPIX1"] -= left
     cards["CRPIX2"] -= top
     return cut, str(cards.tostring(padding=False, endcard=False))
