@@ -32,6 +32,7 @@ from trapline.source_extractor.core import measure_image
 from trapline.transient_finder.config import FinderConfig
 from trapline.transient_finder.core import FinderState, Judged, step
 
+_OPEN, _BESIDE = PLACES[:2], PLACES[2:]
 _WARM_UP = FinderConfig().warm_up
 _RECOVERED = Target(">=", 0.99)
 _QUIET = Target(">=", 1.0)
@@ -63,16 +64,22 @@ def injection(size: Size) -> list[Comparison]:
     found = [one for night in nights for one in night.found]
     notes: dict[str, Note] = {"written": str(draw(found))}
     notes |= {f"{place:9}": text for place, text in table(found, PLACES).items()} | _false_alarms(nights)
-    cases = [Comparison("simulated, recovered at once", "fraction", *_fractions(nights), _RECOVERED, notes)]
+    cases = [
+        Comparison("simulated, open field", "fraction", *_fractions(nights, _OPEN), _RECOVERED, notes),
+        Comparison("simulated, beside others", "fraction", *_fractions(nights, _BESIDE), _RECOVERED),
+    ]
     found = [one for night in stills for one in night.found]
     notes = {f"{place:9}": text for place, text in table(found, PLACES).items()} | _false_alarms(stills)
-    cases.append(Comparison("real, recovered at once", "fraction", *_fractions(stills), _RECOVERED, notes))
+    cases.append(Comparison("real, all places", "fraction", *_fractions(stills, PLACES), _RECOVERED, notes))
     return [*cases, _noise(load)]
 
 
-def _fractions(nights: list[_Night]) -> tuple[list[float], list[float]]:
+def _fractions(nights: list[_Night], places: tuple[str, ...]) -> tuple[list[float], list[float]]:
     """Return the fraction of the strong injections that no veto covers, night by night, and what it should be."""
-    wanted = [[f for f in night.found if f.injection.strong and not f.veto] for night in nights]
+    wanted = [
+        [f for f in night.found if f.injection.place in places and f.injection.strong and not f.veto]
+        for night in nights
+    ]
     fractions = [sum(f.images == 0 for f in one) / len(one) for one in wanted if one]
     return fractions, [1.0] * len(fractions)
 
