@@ -16,6 +16,7 @@ from trapline.common.commands import (
     extract,
     inspect,
     journal,
+    journal_replay,
     keys,
     mesh,
     monitor,
@@ -35,13 +36,13 @@ app = typer.Typer(
 )
 _MODULES = (
     *(mesh, channels, top, monitor, plugin),
-    *(journal, keys, database, schema, configuration, associator),
+    *(journal, replay, keys, database, schema, configuration, associator),
     *(inspect, extract, doctor, bench),
 )
 for module in _MODULES:
     app.add_typer(module.app)
 app.add_typer(survey.group)
-journal.journal.add_typer(replay.app)
+journal.journal.add_typer(journal_replay.app)
 
 
 def main() -> int:

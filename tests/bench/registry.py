@@ -54,6 +54,10 @@ BENCHMARKS = {
     "flat-associator": Benchmark(
         "the associator's last hundred of 10,000 images of a field, against its first", "bench_associate:flat"
     ),
+    "injection": Benchmark(
+        "injected transients recovered in their first image, against all of them; false alarms of noise alone",
+        "bench_injection:injection",
+    ),
     "store": Benchmark(
         "points of the dumper with all tables and its position committed, against COPY into one table",
         "bench_store:store",

@@ -167,7 +167,7 @@ def _judged() -> list[Message[Header]]:
 
 def _suppressed(event: Transients) -> Suppressed:
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    return Suppressed(**fields | {"schema": SUPPRESSED_SCHEMA, "id": example_id(17), "veto": "near_edge"})
+    return Suppressed(**fields | {"schema": SUPPRESSED_SCHEMA, "id": example_id(18), "veto": "near_edge"})
 
 
 def _asked(place: Place) -> list[Message[Header]]:

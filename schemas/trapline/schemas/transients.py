@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from trapline.schemas.columns import Column, Plane, Table, id_column
-from trapline.schemas.header import DecDeg, Header, Id, RaDeg, doc
+from trapline.schemas.header import DecDeg, Header, Id, Place, RaDeg, doc
 from trapline.schemas.image import Band
 
 SCHEMA = "trapline.transients/1.0"
@@ -39,6 +39,7 @@ class Transients(Header, kw_only=True, omit_defaults=True):
     veto: Annotated[str | None, doc("why it was retracted, or kept back; absent otherwise")] = None
     role: Annotated[str, doc("observation, test or injection: that of the image")] = "observation"
     image_id: Annotated[Id, doc("image that caused this record")]
+    image_place: Annotated[Place | None, doc("where its pixels are, as long as they are kept")] = None
     t_us: Annotated[int, doc("start of that image, since 1970-01-01 UTC", "us")]
     ra_deg: RaDeg
     dec_deg: DecDeg

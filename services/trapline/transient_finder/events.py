@@ -3,81 +3,139 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from trapline.common.ids import event_id, record_id
+from trapline.common.ids import record_id
 from trapline.common.table import Rows
 from trapline.schemas.columns import Array
 from trapline.schemas.message import Message
-from trapline.schemas.transients import RECENT, SCHEMA, Transients
-from trapline.transient_finder.points import Points
+from trapline.schemas.transients import RECENT, SCHEMA, SUPPRESSED_SCHEMA, Suppressed, Transients
+from trapline.transient_finder.points import Context
+
+AlertType = Literal["initial", "update", "retraction"]
+
+
+class Statistics(NamedTuple):
+    """Of the object in the band: points, V and eta (None: not said)."""
+
+    n: int
+    v: float | None = None
+    eta: float | None = None
+
+    @classmethod
+    def known(cls, n: Any, v: Any, eta: Any) -> Statistics:
+        """Return those that are numbers."""
+        return cls(int(n), *(None if math.isnan(value) else float(value) for value in (v, eta)))
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What a rule says of one point."""
 
-    row: int
     kind: str
     significance: float
-    rule: dict[str, float]
+    rule: Mapping[str, float]
+    statistics: Statistics
     certain: bool | None = None
     limits_image: bytes | None = None
 
 
-def initial_event(points: Points, finding: Finding, recent: Rows) -> Message[Transients]:
-    """Return the first message of an event.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happens to an event."""
+
+    event_id: bytes
+    alert_type: AlertType = "initial"
+    ended: bool = False
+    veto: str | None = None
+    more: Mapping[str, float] = field(default_factory=dict[str, float])
+    """what is added to the values of the rule"""
+
+
+def event_header(context: Context, at: Mapping[str, Any], finding: Finding, change: Change) -> Transients:
+    """Return the header of a record about an event.
 
     Parameters
     ----------
-    points
-        Where the point is that caused it.
+    context
+        The image whose point causes it.
+    at
+        That point, by column: its object, position and peak.
     finding
-        Its row, and what the rule says.
-    recent
-        Points of the object in the band, oldest first, that point included: rows of `history.POINT`.
+        What the rule says of it.
+    change
+        Which event, and what of it.
     """
-    at = {name: column[finding.row] for name, column in points.columns.items()}
-    object_id = at["object_id"].tobytes()
-    event = event_id(points.t_us, object_id, finding.kind, points.image.id)
-    header = Transients(
+    return Transients(
         schema=SCHEMA,
-        id=record_id(points.t_us, SCHEMA, points.image.id, event),
-        dataset=points.header.dataset,
-        parents=[points.header.id],
-        trace=points.header.trace,
-        event_id=event,
-        object_id=object_id,
+        id=_record_id(context, change),
+        dataset=context.dataset,
+        parents=[context.record_id],
+        trace=context.trace,
+        event_id=change.event_id,
+        object_id=at["object_id"].tobytes(),
         kind=finding.kind,
-        role=points.image.role,
-        image_id=points.image.id,
-        t_us=points.t_us,
+        alert_type=change.alert_type,
+        ended=change.ended,
+        veto=change.veto,
+        role=context.image.role,
+        image_id=context.image.id,
+        image_place=context.image.place,
+        t_us=context.t_us,
         ra_deg=float(at["object_ra_deg"]),
         dec_deg=float(at["object_dec_deg"]),
         pos_err_ew_deg=float(at["object_err_ew_deg"]),
         pos_err_ns_deg=float(at["object_err_ns_deg"]),
-        band=points.band,
+        band=context.band,
         flux_peak=float(at["flux_peak"]),
         flux_peak_err=float(at["flux_peak_err"]),
-        unit=points.image.unit or "Jy",
+        unit=context.image.unit or "Jy",
         significance=finding.significance,
         certain=finding.certain,
-        rule=finding.rule,
+        rule={**finding.rule, **change.more},
         limits_image=finding.limits_image,
-        n=int(at["n"]),
-        v=_known(at["v"]),
-        eta=_known(at["eta"]),
+        n=finding.statistics.n,
+        v=finding.statistics.v,
+        eta=finding.statistics.eta,
     )
-    return Message(header, _recent_columns(recent))
 
 
-def _recent_columns(recent: Rows) -> dict[str, Array]:
-    columns = {column.name: np.ascontiguousarray(recent[column.name]) for column in RECENT.columns}
-    return RECENT.prefixed(columns)
+def changed(header: Transients, context: Context, change: Change) -> Transients:
+    """Return the header of a later record about an event that says what its first one said."""
+    return msgspec.structs.replace(
+        header,
+        id=_record_id(context, change),
+        parents=[context.record_id],
+        alert_type=change.alert_type,
+        veto=change.veto,
+        rule={**header.rule, **change.more},
+    )
 
 
-def _known(value: Any) -> float | None:
-    return None if math.isnan(value) else float(value)
+def suppressed(header: Transients) -> Suppressed:
+    """Return an event as one that is kept back."""
+    fields = {name: getattr(header, name) for name in header.__struct_fields__}
+    own = record_id(header.t_us, SUPPRESSED_SCHEMA, header.image_id, header.event_id)
+    return Suppressed(**fields | {"schema": SUPPRESSED_SCHEMA, "id": own})
+
+
+def with_recent(header: Transients, recent: Rows) -> Message[Transients]:
+    """Return the message with the newest points of the object in the band, oldest first: rows of `history.POINT`."""
+    columns: dict[str, Array] = {c.name: np.ascontiguousarray(recent[c.name]) for c in RECENT.columns}
+    return Message(header, RECENT.prefixed(columns))
+
+
+def values_of(columns: Mapping[str, npt.NDArray[Any]], names: tuple[str, ...], row: int) -> dict[str, float]:
+    """Return some columns of a row as the reason of an event."""
+    return {name: float(columns[name][row]) for name in names}
+
+
+def _record_id(context: Context, change: Change) -> bytes:
+    what = b"" if change.alert_type == "initial" else change.alert_type.encode() + b" ended" * change.ended
+    return record_id(context.t_us, SCHEMA, context.image.id, change.event_id + what)

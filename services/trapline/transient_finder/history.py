@@ -1,4 +1,4 @@
-"""What the finder remembers of objects: their weighted mean in its own order, open episodes, and the newest points.
+"""What is remembered of objects in a band: statistics in the finder's own order, and the newest points.
 
 The newest points of all objects stand in one ring. Each names the one of the same object before it, so that the memory
 is bounded by the length of the ring, not by the number of objects or points.
@@ -14,21 +14,30 @@ import numpy as np
 import numpy.typing as npt
 
 from trapline.common.table import GrowingTable, Rows
+from trapline.transient_finder.population import Population
 
 Float = npt.NDArray[np.float64]
 RowNumbers = npt.NDArray[np.intp]
-Bool = npt.NDArray[np.bool_]
 
-OBJECT = np.dtype(
+BAND = np.dtype(
     [
-        ("object_id", "u1", (16,)),
+        ("object", "i8"),  # row of the object
         ("n", "u4"),
-        ("flaring", "u1"),
         ("mean", "f8"),
+        ("square_sum", "f8"),  # about the mean
         ("weight", "f8"),
+        ("weighted_mean", "f8"),
+        ("chi2", "f8"),
+        ("baseline", "f8"),  # weighted mean in which no point counts as further off than a flare must be
         ("newest", "i8"),  # serial number of its newest point in the ring, plus one
+        ("v_bin", "u1"),  # of the population's histograms
+        ("eta_bin", "u1"),
+        ("brightest", "f8"),  # blind point, and its error
+        ("brightest_err", "f8"),
+        ("missed_limit", "f8"),  # largest of the limits of the images that missed it since its last blind point
     ]
 )
+ROW_OF = np.dtype([("row", "i4")])
 POINT = np.dtype(
     [
         ("point_id", "u1", (16,)),
@@ -42,6 +51,9 @@ POINT = np.dtype(
     ]
 )
 _TAKEN_OVER = ("point_id", "kind", "flux_peak", "flux_peak_err", "flux_int", "flux_int_err")
+_INHERITED = (
+    "n", "mean", "square_sum", "weight", "weighted_mean", "chi2", "baseline", "newest", "brightest", "brightest_err",
+)  # fmt: skip
 
 
 class Ring:
@@ -77,56 +89,112 @@ class Ring:
         return self.table.rows[found[::-1]]
 
 
-def _no_objects() -> GrowingTable:
-    return GrowingTable(OBJECT)
+def _no_rows() -> GrowingTable:
+    return GrowingTable(BAND)
+
+
+def _no_row_numbers() -> GrowingTable:
+    return GrowingTable(ROW_OF)
 
 
 @dataclass(slots=True)
 class BandHistory:
-    """Objects in one band."""
+    """Objects in one band; those without a point in it cost four bytes."""
 
-    table: GrowingTable = field(default_factory=_no_objects)
-    row_of: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    number: int
+    """of the band, among those of the sky: its bit"""
+    table: GrowingTable = field(default_factory=_no_rows)
+    row_of: GrowingTable = field(default_factory=_no_row_numbers)
+    """per object: its row of `table` plus one, 0 when it has none"""
+    population: Population = field(default_factory=Population)
 
     @classmethod
-    def of(cls, table: GrowingTable) -> BandHistory:
-        """Return the history with these objects."""
-        ids = table.rows["object_id"].tobytes()
-        return cls(table, {ids[16 * row : 16 * row + 16]: row for row in range(len(table))})
+    def of(cls, number: int, table: GrowingTable) -> BandHistory:
+        """Return the history with these rows."""
+        found = cls(number, table)
+        found.row_of.extend(int(table.rows["object"].max(initial=-1)) + 1)
+        found.row_of.rows["row"][table.rows["object"]] = np.arange(1, len(table) + 1)
+        found.population.add(table.rows["v_bin"], table.rows["eta_bin"])
+        return found
 
-    def rows(self, object_ids: npt.NDArray[np.uint8]) -> RowNumbers:
-        """Return the rows of objects, appending those that are not known."""
-        data = np.ascontiguousarray(object_ids).tobytes()
-        ids = [data[i : i + 16] for i in range(0, len(data), 16)]
-        known = len(self.row_of)
-        rows = np.array([self.row_of.setdefault(id_, len(self.row_of)) for id_ in ids], np.intp)
-        self.table.extend(len(self.row_of) - known)
-        self.table.rows["object_id"][rows] = object_ids
-        return rows
+    def rows(self, objects: RowNumbers) -> RowNumbers:
+        """Return the rows of objects (each at most once), appending those that have none."""
+        lacking = int(objects.max(initial=-1)) + 1 - len(self.row_of)
+        if lacking > 0:
+            self.row_of.extend(lacking)
+        row_of = self.row_of.rows["row"]
+        absent = objects[row_of[objects] == 0]
+        if len(absent):
+            fresh = self.table.extend(len(absent))
+            self.table.rows["object"][fresh] = absent
+            row_of[absent] = fresh + 1
+        return row_of[objects].astype(np.intp) - 1
 
-    def mean(self, rows: RowNumbers) -> tuple[Float, Float, npt.NDArray[np.int64]]:
-        """Return (weighted mean, its error, number of points); mean and error are 0 where there is no point."""
-        taken = self.table.rows[rows]
-        n = taken["n"].astype(np.int64)
-        error = np.power(taken["weight"], -0.5, out=np.zeros(len(rows)), where=n > 0)
-        return taken["mean"].copy(), error, n
+    def inherit(self, child: int, parent: int) -> None:
+        """Give an object the past of another, when that has one in this band."""
+        if parent >= len(self.row_of) or not self.row_of.rows["row"][parent]:
+            return
+        rows = self.rows(np.array([child, parent]))
+        for name in _INHERITED:
+            self.table.rows[name][rows[0]] = self.table.rows[name][rows[1]]
 
-    def add(self, rows: RowNumbers, flux: Float, flux_err: Float) -> None:
-        """Take one point into the mean of each of these objects (each at most once)."""
-        after, weight = self.table.rows[rows], flux_err**-2.0
-        after["n"] += 1
-        after["weight"] += weight
-        after["mean"] += (flux - after["mean"]) * (weight / after["weight"])
+    def write(self, rows: RowNumbers, after: Rows) -> None:
+        """Replace rows by what they are after a point, in the population too."""
+        old = self.table.rows[rows]
+        self.population.remove(old["v_bin"], old["eta_bin"])
+        self.population.add(after["v_bin"], after["eta_bin"])
         self.table.rows[rows] = after
 
-    def link(self, rows: RowNumbers, ring: Ring, points: Mapping[str, npt.NDArray[Any]], t_us: int) -> None:
-        """Write one point of each of these objects into the ring."""
-        self.table.rows["newest"][rows] = ring.write(points, t_us, self.table.rows["newest"][rows]) + 1
 
-    def flaring(self, rows: RowNumbers) -> Bool:
-        """Return which objects have an open episode."""
-        return np.asarray(self.table.rows["flaring"][rows] != 0)
+def with_point(before: Rows, flux: Float, flux_err: Float, reach: Float) -> Rows:
+    """Return rows after one more point each (Welford 1962; weighted: West 1979).
 
-    def set_flaring(self, rows: RowNumbers, flaring: Bool) -> None:
-        """Open and close episodes."""
-        self.table.rows["flaring"][rows] = flaring
+    A flare moves the baseline by no more than the smallest flare would: else its end would look like a fade.
+
+    Parameters
+    ----------
+    before
+        Rows of `BAND`, (n,); not changed.
+    flux, flux_err
+        Integrated flux and its error, (n,).
+    reach
+        Largest distance from the baseline that counts; infinite where none is too large.
+    """
+    after, weight = before.copy(), flux_err**-2.0
+    after["n"] += 1
+    step = flux - before["mean"]
+    after["mean"] += step / after["n"]
+    after["square_sum"] += step * (flux - after["mean"])
+    after["weight"] += weight
+    step = flux - before["weighted_mean"]
+    after["weighted_mean"] += step * (weight / after["weight"])
+    after["chi2"] += weight * step * (flux - after["weighted_mean"])
+    after["baseline"] += np.clip(flux - before["baseline"], -reach, reach) * (weight / after["weight"])
+    return after
+
+
+def before_point(before: Rows) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns that rules see of the memory before a point: baseline, its error, number of points."""
+    n_before = before["n"].astype(np.int64)
+    return {
+        "n_before": n_before,
+        "mean": before["baseline"].copy(),
+        "mean_err": np.power(before["weight"], -0.5, out=np.zeros(len(before)), where=n_before > 0),
+    }
+
+
+def after_point(after: Rows) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns that rules see of the memory after a point.
+
+    V is sqrt(N / (N-1) (mean(F^2) - mean(F)^2)) / mean(F), NaN where the mean is not positive, and eta the reduced
+    chi^2 about the weighted mean: Swinbank et al. 2015 (A&C 11, 25), equations 35 and 36; both 0 for one point.
+    """
+    freedom = np.maximum(after["n"].astype(np.int64) - 1, 1)
+    std = np.sqrt(np.maximum(after["square_sum"], 0.0) / freedom)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        v = np.where(after["mean"] > 0, std / after["mean"], np.nan)
+    return {
+        "n_now": after["n"].astype(np.int64),
+        "v_now": v,
+        "eta_now": np.maximum(after["chi2"], 0.0) / freedom,
+    }

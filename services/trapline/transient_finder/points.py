@@ -1,8 +1,8 @@
-"""The points of a record that can be judged."""
+"""The points of a record, and what they have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,36 +16,55 @@ from trapline.schemas.message import Message
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Bool = npt.NDArray[np.bool_]
+Float = npt.NDArray[np.float64]
 
 # Squares of what lies outside overflow.
 _LARGEST = 1e70
 _SMALLEST = 1e-70
+_BRIGHT_ROWS = 64  # brightest blind points of an image that are remembered for the sake of their side lobes
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
-    """Points of one record, with what they have in common."""
+class Context:
+    """What all points of an image have in common."""
 
-    header: Lightcurves
     image: Image
     band: Band
     t_us: int
-    columns: Columns
+    record_id: bytes
+    dataset: str
+    trace: str | None
+    bright: tuple[tuple[float, float, float], ...] = ()
+    """(ra_deg, dec_deg, flux_peak) of its brightest blind points"""
 
     @property
     def key(self) -> tuple[str, str]:
         """Name of the band, and Stokes parameter."""
         return self.band.name, self.image.stokes or ""
 
-    def take(self, rows: npt.NDArray[np.intp]) -> Points:
-        """Return some of them."""
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points of one image."""
+
+    context: Context
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.columns["object_id"])
+
+    def take(self, rows: npt.NDArray[Any]) -> Points:
+        """Return some of them, by number or by mask."""
         return replace(self, columns={name: column[rows] for name, column in self.columns.items()})
 
+    @classmethod
+    def joined(cls, context: Context, parts: Sequence[Columns]) -> Points:
+        """Return points of one image as one."""
+        return cls(context, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
-def judgeable(record: Message[Lightcurves]) -> Points | None:
-    """Return the points that rules may see, or None when there are none.
 
-    Late records, values measured back in time, children of forks and values that were not measured are left out.
+def points_of(record: Message[Lightcurves]) -> Points | None:
+    """Return all rows of a record; None when it has no image, as a command has none.
 
     Raises
     ------
@@ -54,14 +73,28 @@ def judgeable(record: Message[Lightcurves]) -> Points | None:
     SchemaError
         When a column is missing or of the wrong type.
     """
-    image = record.header.image
-    if not POINTS.check(record.arrays) or record.header.late:
-        return None
+    header = record.header
+    image = header.image
+    rows = POINTS.check(record.arrays)
     if image is None or image.t_start_us is None or image.band is None:
-        raise ValueError(f"record {record.header.id.hex()} has points, and no image with a start and a band")
-    columns: Columns = POINTS.select(record.arrays)
-    points = Points(record.header, image, image.band, image.t_start_us, columns)
-    return points.take(np.nonzero(_measured(columns))[0])
+        if rows:
+            raise ValueError(f"record {header.id.hex()} has points, and no image with a start and a band")
+        return None
+    columns = dict(POINTS.select(record.arrays))
+    context = Context(image, image.band, image.t_start_us, header.id, header.dataset, header.trace, _brightest(columns))
+    return Points(context, columns)
+
+
+def measured(columns: Columns) -> Bool:
+    """Return which rows were measured: finite fluxes with an error that can be squared."""
+    flux, flux_err = columns["flux_int"], columns["flux_int_err"]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((np.abs(flux) < _LARGEST) & (flux_err > _SMALLEST) & (flux_err < _LARGEST))
+
+
+def blind(columns: Columns) -> Bool:
+    """Return which rows are blind detections that belong to one object: children of forks do not count."""
+    return np.asarray((columns["kind"] == Kind.BLIND) & (columns["link"] != Link.FORKED))
 
 
 def once_each(points: Points) -> Iterator[Points]:
@@ -79,8 +112,10 @@ def once_each(points: Points) -> Iterator[Points]:
         yield points.take(np.nonzero(turn == number)[0])
 
 
-def _measured(columns: Columns) -> Bool:
-    flux, flux_err = columns["flux_int"], columns["flux_int_err"]
-    with np.errstate(invalid="ignore"):
-        known = (np.abs(flux) < _LARGEST) & (flux_err > _SMALLEST) & (flux_err < _LARGEST)
-    return np.asarray(known & (columns["kind"] != Kind.BACKFILL) & (columns["link"] != Link.FORKED))
+def _brightest(columns: Columns) -> tuple[tuple[float, float, float], ...]:
+    rows = np.nonzero(blind(columns) & np.isfinite(columns["flux_peak"]))[0]
+    peak = columns["flux_peak"][rows]
+    if len(rows) > _BRIGHT_ROWS:
+        rows = rows[np.sort(np.argsort(-peak, kind="stable")[:_BRIGHT_ROWS])]
+    values = (columns[name][rows].tolist() for name in ("ra_deg", "dec_deg", "flux_peak"))
+    return tuple(zip(*values, strict=True))

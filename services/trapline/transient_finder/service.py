@@ -16,6 +16,8 @@ from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message
 from trapline.transient_finder.config import FinderConfig
 from trapline.transient_finder.core import FinderState, step
+from trapline.transient_finder.cutouts import with_cutouts
+from trapline.transient_finder.plugins import load_rules
 from trapline.transient_finder.snapshot import dump, load
 
 
@@ -24,11 +26,12 @@ class FinderFold:
 
     reads = ("lightcurves",)
     reads_headers = ()
-    writes = ("transients",)
+    writes = ("transients", "suppressed")
 
     def __init__(self, settings: FinderConfig) -> None:
         self._settings = settings
-        self._suppressed: Counter[str] = Counter()
+        self._plugins = load_rules(settings.plugins, settings.plugin_thresholds)
+        self._counters: Counter[str] = Counter()
 
     def order(self) -> Order:
         """Return the order of the associator: its journal's."""
@@ -42,9 +45,10 @@ class FinderFold:
         """Return the events of one record."""
         if inputs.skipped:
             return ()
-        judged = step(state, cast("Message[Lightcurves]", inputs.records[0].message), self._settings)
-        self._suppressed.update(judged.suppressed)
-        return judged.messages
+        record = cast("Message[Lightcurves]", inputs.records[0].message)
+        judged = step(state, record, self._settings, self._plugins)
+        self._counters.update(judged.counters)
+        return [*judged.messages, *judged.suppressed]
 
     def dump(self, state: FinderState) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
         """Return the state as plain values and arrays."""
@@ -54,14 +58,32 @@ class FinderFold:
         """Return the state that was dumped."""
         return load(header, arrays)
 
-    def counters(self, state: FinderState) -> Mapping[str, int]:  # noqa: ARG002
-        """Return what each veto kept back since the start."""
-        return {f"suppressed_{veto}": count for veto, count in self._suppressed.items()}
+    def counters(self, state: FinderState) -> Mapping[str, int]:
+        """Return what each veto kept back or took back since the start, and what goes on now."""
+        skies = state.skies.values()
+        return {
+            "objects": sum(len(sky.objects.table) for sky in skies),
+            "episodes": sum(len(sky.episodes) for sky in skies),
+            "objects_waiting": sum(len(sky.waiting.queues) for sky in skies),
+            **self._counters,
+        }
+
+
+class FinderRunner(FoldRunner[FinderState]):
+    """Runs the finder, and adds cut-outs to its events on their way out."""
+
+    def __init__(self, context: Context, settings: FinderConfig) -> None:
+        super().__init__(context, FinderFold(settings))
+        self._side_px = settings.cutout_px
+
+    async def finish(self, messages: list[Message[Header]]) -> list[Message[Header]]:
+        """Return events with the pixels about them, where these are still there."""
+        return await with_cutouts(self._context, messages, self._side_px)
 
 
 async def run(context: Context) -> None:
     """Judge lightcurves until told to drain."""
-    await FoldRunner(context, FinderFold(cast("FinderConfig", context.section))).run()
+    await FinderRunner(context, cast("FinderConfig", context.section)).run()
 
 
 SERVICE = Service("transient_finder", run)

@@ -50,8 +50,8 @@ def test_recent_points_are_the_newest_of_those_kept(capacity: int, recent: int) 
             assert found == [p for p in points if p in alive]
             events += 1
     assert events > 50
-    assert state.ring is not None
-    assert len(state.ring.table) == min(capacity, len(kept))
+    (sky,) = state.skies.values()
+    assert len(sky.ring.table) == min(capacity, len(kept))
 
 
 def revived(state: FinderState) -> FinderState:
@@ -100,7 +100,7 @@ def test_what_is_no_snapshot_is_refused() -> None:
     header, arrays = dump(state)
     with pytest.raises(SnapshotError, match=r"snapshot/7.*remove it"):
         load(header | {"version": "trapline.transient_finder.snapshot/7"}, arrays)
-    for name in ("ring.t_us", "band0.mean"):
+    for name in ("sky0.ring.t_us", "sky0.band0.mean", "sky0.object.n_blind"):
         with pytest.raises(SnapshotError, match=name):
             load(header, {k: v for k, v in arrays.items() if k != name})
 
@@ -109,7 +109,8 @@ def test_objects_are_told_apart_by_all_of_their_id() -> None:
     state = FinderState()
     step(state, record(0, range(200)), FinderConfig())
     step(state, record(1, [7, 199, 7 + 64]), FinderConfig())
-    history = state.bands["60 MHz", "I"]
-    assert [history.row_of[STARS[k]] for k in (0, 7, 199)] == [0, 7, 199]
+    (sky,) = state.skies.values()
+    history = sky.bands["60 MHz", "I"]
+    assert [sky.objects.row_of[STARS[k]] for k in (0, 7, 199)] == [0, 7, 199]
     assert history.table.rows["n"][[7, 71, 199]].tolist() == [2, 2, 2]
     assert history.table.rows["n"].sum() == 203

@@ -25,18 +25,27 @@ from trapline.schemas.status import Status
 
 app = typer.Typer()
 
+_TOLD = ("kind", "alert_type", "veto", "service", "state", "command", "last_error", "channel")
+"""fields of headers that say most in a line"""
+
 
 @app.command(epilog="Example: trapline tail transients --from first -n 5 --json")
 def tail(
     channel: Annotated[str, typer.Argument(help="images, sources, lightcurves, transients, status, dead_letters, ...")],
     start: Annotated[str, typer.Option("--from", help="first, latest, a seq, or a UTC time.")] = "latest",
     count: Annotated[int | None, typer.Option("-n", min=1, help="End after so many records.")] = None,
+    suppressed: Annotated[
+        bool, typer.Option("--suppressed", help="With transients: what vetoes kept back instead, and why.")
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     relay: RelayOption = None,
 ) -> None:
     """Follow a channel: one line a record."""
     position: Start = int(start) if start.isdecimal() else start
+    if suppressed and channel != "transients":
+        fail(f"--suppressed goes with transients, not with {channel}", 2)
+    channel = "suppressed" if suppressed else channel
     run(_tail(channel, position, count, relay_connection(config, relay), as_json=as_json))
 
 
@@ -74,7 +83,7 @@ def _line(item: Record | Gap, *, as_json: bool) -> str:
 def describe(header: Header) -> str:
     """Return a record in a few words: what it is about, and how many rows it has."""
     rows = {f.name: f.shape[0] for f in header.frames if f.shape}
-    names = _plugin_fields(header) or ("kind", "service", "state", "command", "last_error", "channel")
+    names = _plugin_fields(header) or _TOLD
     fields = {name: field_of(header, name) for name in names}
     words = [f"{name}={value}" for name, value in fields.items() if value not in (None, "")]
     image: Any = getattr(header, "image", None)

@@ -1,113 +1,110 @@
-"""`trapline journal replay`: recorded channels again, into another mesh."""
+"""Command that asks what other rules would have announced: replay."""
 
 from __future__ import annotations
 
-import asyncio
-import heapq
+import importlib
+import json
 import sys
-from collections.abc import Iterator
-from functools import partial
-from typing import Annotated
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 
-from trapline.client.patience import Patience
-from trapline.common.channel import Connection, RelayRefusedError, parse_time_us
-from trapline.common.commands.journal import chosen
-from trapline.common.commands.options import ConfigOption, fail, relay_connection, run
+from trapline.common.channel import parse_time_us
+from trapline.common.commands.options import EXPECTED, ConfigOption, JsonOption, fail
+from trapline.common.config import ConfigError
 from trapline.common.config.mesh import load_config
-from trapline.common.journal import PartitionReader
-from trapline.common.relay.process import ADDRESS_FILE, relay_address
-from trapline.schemas.message import Buffer
+from trapline.common.ids import text_id
 
 app = typer.Typer()
-PatienceOption = Annotated[float, typer.Option(min=0, help="Seconds to wait for a relay that is away.")]
 
 
-@app.command(epilog="Example: trapline journal replay images --to tcp://127.0.0.1:7500 --from 2026-01-31T20:00:00")
+@app.command(epilog="Example: trapline replay --since 2026-01-31T22:00 --rules my_rules.toml")
 def replay(
-    partitions: Annotated[list[str], typer.Argument(help="CHANNEL or CHANNEL/PARTITION.", show_default=False)],
-    to: Annotated[str, typer.Option(help="Address of the relay of another mesh.", show_default=False)],
-    start: Annotated[str | None, typer.Option("--from", help="First record: a seq or a UTC time.")] = None,
-    until: Annotated[str | None, typer.Option(help="A seq or a UTC time; records before it are replayed.")] = None,
-    speed: Annotated[
-        float, typer.Option(min=0, help="1 as it was recorded, 2 twice as fast, 0 as fast as it goes.")
-    ] = 0.0,
-    patience: PatienceOption = 30.0,
+    since: Annotated[str | None, typer.Option(help="UTC time: events of images from then on are compared.")] = None,
+    until: Annotated[str | None, typer.Option(help="UTC time: and before then.")] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file with keys of [transient_finder]; without it the configuration's.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw V against eta of all objects, with their thresholds.")] = None,
+    differing: Annotated[
+        bool, typer.Option("--differing", help="Only what the new rules would have done otherwise.")
+    ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Publish recorded channels of this host again, in their order, to the relay of another mesh.
-
-    Records keep their ids, so that a replay that was interrupted can be started again.
-    """
-    _refuse_own(to, config)
-    recorded = [_Recorded(name, reader, start, until) for name, reader in chosen(partitions, config)]
-    appended, refused = run(_replay(relay_connection(config, to), recorded, speed, patience))
-    sys.stdout.write(f"{appended} records are in the mesh at {to}\n")
-    if refused:
-        fail(f"{refused} records have no id and cannot be published")
-
-
-def _refuse_own(to: str, config: ConfigOption) -> None:
-    loaded = load_config(config)
-    file = loaded.data_directory / ADDRESS_FILE
-    own = {relay_address(loaded), f"ipc://{loaded.ipc_path}", file.read_text().strip() if file.exists() else ""}
-    if to in own:
-        fail(f"{to} is the mesh whose journals these are; give the address of another with --to", 2)
-
-
-class _Recorded:
-    """What is replayed of one partition."""
-
-    def __init__(self, name: str, reader: PartitionReader, start: str | None, until: str | None) -> None:
-        self.channel, _, self.partition = name.partition("/")
-        self._reader = reader
-        self._seq = max(reader.first_seq, _seq(reader, start) if start else 0)
-        self._end = min(reader.next_seq, _seq(reader, until) if until else reader.next_seq)
-
-    def __len__(self) -> int:
-        return max(0, self._end - self._seq)
-
-    def records(self) -> Iterator[tuple[int, str, str, list[Buffer]]]:
-        """Yield (time of the append in us, channel, partition, frames); what is damaged is passed over."""
-        seq = self._seq
-        while seq < self._end and (seq := self._reader.readable_from(seq)) < self._end:
-            slab = self._reader.slab(seq, max_bytes=8 << 20, max_records=min(1000, self._end - seq))
-            for entry in slab.entries:
-                yield entry.t_us, self.channel, self.partition, [slab.data[o : o + n] for o, n in entry.spans]
-            seq += len(slab.entries)
-
-
-def _seq(reader: PartitionReader, text: str) -> int:
-    if text.isdecimal():
-        return int(text)
+    """Fold the lightcurves in the journals of this host again, and show what would be announced beside what was."""
+    # Found by name, as the tables of the services are: nothing in common imports a service.
+    finder: Any = importlib.import_module("trapline.transient_finder.replay")
+    diagram: Any = importlib.import_module("trapline.transient_finder.diagram")
     try:
-        return reader.seq_at(parse_time_us(text))
-    except ValueError as error:
+        loaded = load_config(config)
+        settings = finder.rules_from(loaded.service("transient_finder"), rules)
+        span = {name: parse_time_us(text) for name, text in (("since_us", since), ("until_us", until)) if text}
+        done = finder.replay(loaded.journal_directory, settings, **span, watched=_watched)
+        bands = diagram.variability_of(done.state, settings)
+        if png is not None:
+            diagram.draw(bands, png)
+    except ConfigError as error:
         fail(error, 2)
+    except EXPECTED as error:
+        fail(error)
+    stories = [story for story in done.stories if story.differs or not differing]
+    _say_json(stories, done, bands) if as_json else _say_text(stories, done, bands)
 
 
-async def _replay(relay: Connection, recorded: list[_Recorded], speed: float, patience_s: float) -> tuple[int, int]:
-    """Append everything in order of time; return how many records were, and how many could not be."""
-    loop, patience = asyncio.get_running_loop(), Patience(patience_s)
-    console = Console(stderr=True)
-    appended = refused = 0
-    first: tuple[int, float] | None = None
-    async with relay as connection:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("replaying", total=sum(map(len, recorded)))
-            for t_us, channel, partition, frames in heapq.merge(*(r.records() for r in recorded), key=lambda r: r[0]):
-                first = first or (t_us, loop.time())
-                if speed:
-                    await asyncio.sleep(max(0.0, first[1] + (t_us - first[0]) / 1e6 / speed - loop.time()))
-                try:
-                    await patience.call(partial(connection.append, channel, partition, frames))
-                    appended += 1
-                except RelayRefusedError as error:
-                    if "needs an 'id'" not in str(error) and "not msgpack" not in str(error):
-                        raise
-                    refused += 1
-                progress.advance(task)
-    return appended, refused
+def _watched(steps: Iterable[Any], total: int) -> Iterable[Any]:
+    progress = Console(stderr=True)
+    return track(steps, "replaying", total, console=progress, transient=True, disable=not progress.is_terminal)
+
+
+def _say_json(stories: list[Any], done: Any, bands: list[Any]) -> None:
+    for story in stories:
+        first = story.first
+        line = {
+            "t": _time(first.t_us), "kind": first.kind, "object": text_id(first.object_id),
+            "event": text_id(first.event_id), "band": first.band.name, "ra_deg": first.ra_deg,
+            "dec_deg": first.dec_deg, "significance": _finite(first.significance), "was": story.was,
+            "would": story.would, "rule": {name: _finite(value) for name, value in first.rule.items()},
+        }  # fmt: skip
+        sys.stdout.write(json.dumps(line) + "\n")
+    summary = {
+        "records": done.records, "first": _time(done.first_us), "counters": dict(done.counters),
+        "was": sum(s.was is not None for s in done.stories), "would": sum(s.would is not None for s in done.stories),
+        "populations": [band.as_dict() for band in bands],
+    }  # fmt: skip
+    sys.stdout.write(json.dumps({"summary": summary}) + "\n")
+
+
+def _say_text(stories: list[Any], done: Any, bands: list[Any]) -> None:
+    out = sys.stdout.write
+    if stories:
+        out(f"{'time':23}  {'kind':12} {'object':36}  {'band':14} {'sigma':>7}  {'was':10} would be\n")
+    for story in stories:
+        first = story.first
+        sigma = f"{first.significance:7.1f}" if first.significance == first.significance else "      -"
+        out(
+            f"{_time(first.t_us):23}  {first.kind:12} {text_id(first.object_id)}  {first.band.name[:14]:14} {sigma}  "
+            f"{story.was or '-':10} {story.would or '-'}\n"
+        )
+    was, would = (sum(getattr(s, name) is not None for s in done.stories) for name in ("was", "would"))
+    out(f"{was} announced, {would} would be; {sum(s.differs for s in done.stories)} differ\n")
+    for name, count in sorted(done.counters.items()):
+        out(f"  {name}: {count}\n")
+    for band in bands:
+        values = band.as_dict()
+        out(f"  {band.band}: V > {band.v_threshold:.3g} and eta > {band.eta_threshold:.3g}: "
+            f"{values['variable']} of {values['objects']} objects\n")  # fmt: skip
+    out(f"  {done.records} records, of images from {_time(done.first_us)} on: before, nothing is known\n")
+
+
+def _time(t_us: int | None) -> str:
+    return "-" if t_us is None else datetime.fromtimestamp(t_us / 1e6, UTC).isoformat(timespec="milliseconds")[:23]
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None

@@ -170,12 +170,16 @@ class FoldRunner(Generic[S]):
         limit_s = self._context.config.runtime.max_runtime_s + _BURST_S
         steps, messages, poison = await in_thread(self._burst, limit_s)
         fresh = [m for m in messages if not self._memoir.said(m.header.id)]
-        await publish(self._context, fresh)
+        await publish(self._context, await self.finish(fresh))
         while self._inputs.refused:
             await self._bury(*self._inputs.refused.popleft())
         if poison:
             await self._note_poison(*poison)
         return bool(steps)
+
+    async def finish(self, messages: list[Message[Header]]) -> list[Message[Header]]:
+        """Return outputs as they are published: a subclass may add what does not follow from the inputs alone."""
+        return messages
 
     def _burst(self) -> tuple[int, list[Message[Header]], tuple[Step, str] | None]:
         """Step, in a thread, until there is nothing to take or the loop should have a turn."""

@@ -47,6 +47,8 @@ class Sink:
         Channels read whole, and channels of which the headers are enough.
     flush_s, flush_records
         A batch is stored when it is that old or that large.
+    reader
+        Name under which the relay knows how far it is; by default that of the process.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class Sink:
         reads_headers: tuple[str, ...],
         flush_s: float,
         flush_records: int,
+        reader: str | None = None,
     ) -> None:
         self._context = context
+        self._name = reader or context.name
         self._store = store
         self._channels = ((reads, False), (reads_headers, True))
         self._flush_s, self._flush_records = flush_s, flush_records
@@ -189,7 +193,7 @@ class Sink:
 
     def _report(self) -> None:
         reads = [Read(c.channel, c.partition, seq=c.seq, safe=c.seq) for c in self._safe.values()]
-        self._context.connection.notify(Position(reader=self._context.name, reads=reads))
+        self._context.connection.notify(Position(reader=self._name, reads=reads))
 
 
 async def _first(*waits: Awaitable[object], timeout_s: float) -> None:
