@@ -11,7 +11,7 @@ import math
 from typing import cast
 
 from trapline.common.channel import ChannelReader, Record, RelayRefusedError, RelayUnreachableError
-from trapline.common.relay.requests import Cursor, Position, Positions, Read
+from trapline.common.relay.requests import Cursor, Position, Read
 from trapline.common.runtime.context import Backoff, Context
 from trapline.image_ingest.feed import Feed
 from trapline.schemas.columns import SchemaError
@@ -37,7 +37,7 @@ async def follow_commands(context: Context, feed: Feed) -> None:
                 await _take(context, feed, record)
             if records:
                 cursors = [Read(CHANNEL, c.partition, seq=c.seq, safe=c.seq) for c in reader.cursors.values()]
-                await context.connection.request(Position(reader=context.name, reads=cursors))
+                await context.connection.position(Position(reader=context.name, reads=cursors))
             backoff.reset()
         except _UNAVAILABLE:
             # Without a relay there are no commands; images are appended all the same.
@@ -45,9 +45,8 @@ async def follow_commands(context: Context, feed: Feed) -> None:
 
 
 async def _done(context: Context) -> list[Cursor]:
-    reply = await context.connection.request(Positions(reader=context.name))
-    found = [p for p in reply.values["positions"] if p["channel"] == CHANNEL]
-    return [Cursor(CHANNEL, p["partition"], p["seq"]) for p in found]
+    reads = await context.connection.positions(context.name)
+    return [Cursor(CHANNEL, read.partition, read.seq) for read in reads if read.channel == CHANNEL]
 
 
 async def _take(context: Context, feed: Feed, record: Record) -> None:

@@ -10,12 +10,11 @@ from typing import Annotated
 
 import typer
 
-from trapline.common.channel import ChannelReader, Record, RelayConnection
+from trapline.common.channel import ChannelReader, Connection, Record
 from trapline.common.commands.options import ConfigOption, JsonOption, RelayOption, fail, relay_connection, run
 from trapline.common.config import ConfigError
 from trapline.common.config.mesh import load_config
 from trapline.common.ids import fact_id, monitored_id, text_id
-from trapline.common.relay.requests import Append
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.images import SCHEMA, Command, Images
 from trapline.schemas.message import Message, encode
@@ -87,16 +86,16 @@ def _dataset(config: Path | None) -> str:
         fail(error, 2)
 
 
-async def _tell(asked: Command, dataset: str, relay: RelayConnection) -> None:
+async def _tell(asked: Command, dataset: str, relay: Connection) -> None:
     """Publish a command: when it is told it is on the relay's disk."""
     # Adding, removing and adding again are three commands: the time makes the difference.
     id_ = fact_id(0, "command", asked.name, asked.object_id, time.time_ns())
     message = Message(Images(schema=SCHEMA, id=id_, dataset=dataset, command=asked))
     async with relay as connection:
-        await connection.request(Append(channel=CHANNEL, partition=_PARTITION), encode(message), timeout_s=10.0)
+        await connection.append(CHANNEL, _PARTITION, encode(message))
 
 
-async def _watched(dataset: str, relay: RelayConnection) -> list[Command]:
+async def _watched(dataset: str, relay: Connection) -> list[Command]:
     """Return the positions that were added and not removed, in the order in which they were added."""
     found: dict[bytes, Command] = {}
     async with relay as connection:
