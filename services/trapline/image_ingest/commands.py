@@ -45,8 +45,8 @@ async def follow_commands(context: Context, feed: Feed) -> None:
 
 
 async def _done(context: Context) -> list[Cursor]:
-    positions = await context.connection.positions(context.name)
-    return [Cursor(CHANNEL, read.partition, read.seq) for read in positions if read.channel == CHANNEL]
+    reads = await context.connection.positions(context.name)
+    return [Cursor(CHANNEL, read.partition, read.seq) for read in reads if read.channel == CHANNEL]
 
 
 async def _take(context: Context, feed: Feed, record: Record) -> None:
