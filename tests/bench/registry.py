@@ -54,6 +54,13 @@ BENCHMARKS = {
     "flat-associator": Benchmark(
         "the associator's last hundred of 10,000 images of a field, against its first", "bench_associate:flat"
     ),
+    "flat": Benchmark(
+        "the dumper's time per image with 10^8 stored points and 10^6 objects, against an empty store",
+        "bench_flat:flat",
+    ),
+    "read": Benchmark(
+        "a whole lightcurve and a cone at 10^8 stored points, against the same at 10^6", "bench_flat:read"
+    ),
     "store": Benchmark(
         "points of the dumper with all tables and its position committed, against COPY into one table",
         "bench_store:store",
