@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ from trapline.schemas.columns import Kind
 from trapline.schemas.lightcurves import Fork
 from trapline.schemas.message import Message
 
-TUTORIAL = Path(__file__).parents[3] / "deploy/notebooks/lightcurves.ipynb"
+ROOT = Path(__file__).parents[3]
+README, TUTORIAL = ROOT / "README.md", ROOT / "deploy/notebooks/lightcurves.ipynb"
 
 
 @pytest.fixture
@@ -58,6 +60,19 @@ def test_the_tutorial_runs(filled: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert all(not cell.get("outputs") for cell in cells), "the tutorial is committed without output"
+
+
+def test_the_readme_reads_the_store(filled: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    (code,) = (block for block in blocks if "open_store" in block)
+    shown = code.replace("350.0, 52.9, 20.0", "85.0, 22.5, 90.0") + "\nprint(len(objects), len(curve))"
+    assert shown.count("85.0") == 1
+    env = environment({"TRAPLINE__DATABASE__DSN": filled})
+    done = subprocess.run(
+        [sys.executable, "-c", shown], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(int(count) > 0 for count in done.stdout.split())
 
 
 def test_a_picture_shows_detections_limits_and_what_was_inherited(filled: str) -> None:
