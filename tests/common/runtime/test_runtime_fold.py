@@ -143,7 +143,7 @@ async def test_kills_at_any_time_change_nothing(config, relay, images, seed):
             if random.random() < 0.5:
                 await until((config.data_directory / "snapshots/associator-0.snapshot").exists)
     async with folding(config):
-        await until(lambda: len(said(config)) == len(expected(total)))
+        await until(lambda: len(said(config)) == len(expected(total)), 60)
     assert [h.image.id for h in said(config)] == expected(total)
     assert len({h.id for h in said(config)}) == len(said(config)), "nothing is said twice"
 

@@ -188,7 +188,7 @@ class LeaseWaits:
             return []
         found.collect(asyncio.get_running_loop().time())
         slabs = [slab for p, reply in found.ready if p is peer for slab in reply.values["slabs"]]
-        return [Item(s["channel"], s["partition"], entry[0]) for s in slabs for entry in s["records"]]
+        return [Item(s["channel"], s["partition"], *entry[:2]) for s in slabs for entry in s["records"]]
 
     def forget(self, group: str, worker: str) -> None:
         """Forget what is on its way to a worker that leaves."""
