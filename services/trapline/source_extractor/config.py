@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -50,6 +50,12 @@ class ExtractorConfig(ServiceSection):
     deblend_levels: int = Field(default=32, ge=2, le=64, description="levels between threshold and peak to split at")
     deblend_contrast: float = Field(
         default=0.005, gt=0, lt=1, description="fraction of an island's flux that makes a part of it a source"
+    )
+    optical_flux: Literal["circle", "kron"] = Field(
+        default="circle", description="aperture of optical fluxes: a circle, as forced fluxes have, or Kron's ellipse"
+    )
+    gain_per_unit: float | None = Field(
+        default=None, gt=0, description="electrons per unit of an optical image: their noise enters its errors"
     )
     aperture_radius_px: float = Field(default=5.0, gt=0, le=1000, description="aperture of optical fluxes")
     pixel_stack_px: int = Field(

@@ -178,8 +178,11 @@ def _near(shift_px: Float, unit: PixelBeam) -> Bool:
 
 
 def _finite(solution: Solution) -> Bool:
-    errors = solution.flux_peak_err + solution.flux_int_err + np.linalg.det(solution.offset_cov)
-    return np.asarray(np.isfinite(errors) & np.isfinite(solution.offset_cov).all(axis=(-1, -2)))
+    """Return which errors are numbers, and of a positive variance: rounding makes others of hopeless fits."""
+    covariance = solution.offset_cov
+    errors = solution.flux_peak_err + solution.flux_int_err + covariance.sum(axis=(-1, -2))
+    positive = (covariance[..., 0, 0] > 0) & (np.linalg.det(covariance) > 0)
+    return np.asarray(np.isfinite(errors) & positive)
 
 
 def _fits(

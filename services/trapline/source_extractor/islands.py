@@ -127,6 +127,6 @@ def _described(
     total = np.add.reduceat(weight, begin)
     mx, my, xx, xy, yy = (np.add.reduceat(weight * q, begin) / total for q in (dx, dy, dx * dx, dx * dy, dy * dy))
     table["x"], table["y"] = table["xpeak"] + mx, table["ypeak"] + my
-    table["x2"], table["xy"], table["y2"] = xx - mx * mx, xy - mx * my, yy - my * my
+    table["x2"], table["xy"], table["y2"] = np.maximum(xx - mx * mx, 0), xy - mx * my, np.maximum(yy - my * my, 0)
     table["flux"] = total * table["peak"]
     return table

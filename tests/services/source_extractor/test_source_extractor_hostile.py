@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +103,41 @@ def test_tens_of_thousands_of_islands_are_measured() -> None:
     found = measure(pixels, make_image((600, 600), round_beam(1.5)), LOW)
     assert len(columns_of(found)["x"]) > 30_000
     assert len(np.unique(found.columns["source_id"], axis=0)) == len(columns_of(found)["x"])
+
+
+MANY = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+import numpy as np
+from extractor_skies import make_image, round_beam
+from trapline.source_extractor.config import ExtractorConfig
+from trapline.source_extractor.core import measure
+pixels = np.random.default_rng(1).normal(size=(3000, 3000)).astype(np.float32) * 0.01
+pixels[::3, ::3] += 1
+found = measure(pixels, make_image((3000, 3000), round_beam(4.0)), ExtractorConfig(min_area_beams=0))
+print(len(found.columns["x"]))
+"""
+
+
+@pytest.mark.soak
+def test_a_million_islands_are_measured_in_bounded_memory() -> None:
+    # What a replica may take for one image, in memory and by its deadline for a record (max_runtime_s).
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", MANY]
+    done = subprocess.run(command, env=path, check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 990_000
+
+
+@pytest.mark.parametrize("force_beam", [True, False])
+def test_a_confused_image_is_measured_source_by_source(force_beam: bool) -> None:
+    pixels = RNG.normal(size=(300, 300)).astype(np.float32) * 0.01
+    pixels[::3, ::3] += 1
+    settings = LOW.model_copy(update={"force_beam": force_beam})
+    columns = columns_of(measure(pixels, make_image((300, 300), round_beam(5)), settings))
+    assert len(columns["x"]) > 9000
+    assert (columns["flux_peak_err"] > 0).all()
+    assert (columns["ra_err_deg"] > 0).all()
 
 
 @pytest.mark.parametrize(

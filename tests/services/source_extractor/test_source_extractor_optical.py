@@ -64,3 +64,33 @@ def test_an_aperture_over_the_edge_or_a_mask_is_flagged() -> None:
     columns = columns_of(measure(pixels.astype(np.float32), IMAGE, ExtractorConfig()))
     _, row = nearest(columns, [3.0, X[100], X[50]], [250.0, Y[100], Y[50]])
     assert list(columns["flags"][row]) == [Flag.NEAR_EDGE, Flag.MASKED, 0]
+
+
+def test_kron_apertures_hold_nearly_all_of_the_light() -> None:
+    columns = columns_of(measure(PIXELS.astype(np.float32), IMAGE, ExtractorConfig(optical_flux="kron")))
+    _, row = nearest(columns, X, Y)
+    total = 2.0 * PEAK * 2 * np.pi * MOMENTS[0, 0]
+    bright = PEAK > 100
+    # Bertin & Arnouts 1996: 94 % of a galaxy's light, and more of a Gaussian's.
+    assert np.median(columns["flux_int"][row][bright] / total[bright]) == pytest.approx(0.97, abs=0.04)
+    circle = columns_of(measure(PIXELS.astype(np.float32), IMAGE, ExtractorConfig()))
+    assert not np.array_equal(circle["flux_int"], columns["flux_int"])
+
+
+def test_windowed_positions_are_nearly_as_exact_as_a_fit() -> None:
+    columns = columns_of(measure(PIXELS.astype(np.float32), IMAGE, ExtractorConfig()))
+    _, row = nearest(columns, X, Y)
+    # Of the point-spread function to independent pixels: sqrt(2 / pi) / SNR px at best, whatever its width.
+    for offset in (columns["x"][row] - X, columns["y"][row] - Y):
+        scatter = np.std(offset * PEAK)
+        assert np.sqrt(2 / np.pi) < 1.1 * scatter
+        assert scatter < 1.5 * np.sqrt(2 / np.pi)
+
+
+def test_a_gain_adds_the_photons_of_the_source_to_its_error() -> None:
+    pixels = PIXELS.astype(np.float32)
+    plain = columns_of(measure(pixels, IMAGE, ExtractorConfig()))
+    photons = columns_of(measure(pixels, IMAGE, ExtractorConfig(gain_per_unit=4.0)))
+    assert np.array_equal(plain["flux_int"], photons["flux_int"])
+    expected = np.hypot(plain["flux_int_err"], np.sqrt(plain["flux_int"] / 4.0))
+    assert photons["flux_int_err"] == pytest.approx(expected, rel=0.02)
