@@ -81,7 +81,7 @@ def associate_many(size: Size) -> list[Comparison]:
     """Compare milliseconds to join the sources of an image with a catalogue of the whole sky."""
     n_objects, n_sources, pairs = (1_000_000, 10_000, 30) if size == "full" else (100_000, 1_000, 5)
     before = resident_bytes()
-    sky = _whole_sky(n_objects)
+    sky = whole_sky(n_objects)
     per_object = (resident_bytes() - before) / n_objects
     run = _Run(_nearest(sky.catalogue, n_sources), 1, AssociatorState(skies={"default": sky}))
     everywhere = sky.catalogue.positions(np.arange(n_objects))
@@ -128,7 +128,7 @@ def flat(size: Size) -> list[Comparison]:
     return [Comparison(case, "ms", ours, baseline, Target("<=", 1.05), notes)]
 
 
-def _whole_sky(n_objects: int) -> Sky:
+def whole_sky(n_objects: int) -> Sky:
     """Return a state that has seen every object once."""
     rng = np.random.default_rng(2)
     errors = np.full(n_objects, _ERROR_DEG)

@@ -58,6 +58,10 @@ BENCHMARKS = {
         "injected transients recovered in their first image, against all of them; false alarms of noise alone",
         "bench_injection:injection",
     ),
+    "restart": Benchmark(
+        "kill -9 of the associator to its next record, against a fresh Python that loads the snapshot",
+        "bench_restart:restart",
+    ),
     "store": Benchmark(
         "points of the dumper with all tables and its position committed, against COPY into one table",
         "bench_store:store",
