@@ -20,6 +20,7 @@ from trapline.associator.association import associate, search_radius_deg
 from trapline.associator.catalogue import Catalogue, Positions
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import step
+from trapline.associator.history import PLACE, block_of
 from trapline.associator.state import AssociatorState, Sky
 from trapline.associator.statistics import BandStatistics
 from trapline.common.sky import unit_vectors
@@ -105,6 +106,7 @@ def associate_many(size: Size) -> list[Comparison]:
         raise InvalidRunError(f"{len(sky.catalogue) - n_objects} sources founded objects: they should have matched")
     notes: dict[str, Note] = {
         "bytes per object, without history": per_object,
+        "bytes per object and band of a full history, which features need": _history_bytes(),
         "a whole step of the associator, ms": 1e3 * percentile(run.step_s, 50),
     }
     return [Comparison(f"{n_sources:,} sources, {n_objects:,} objects", "ms", *values, Target("<=", 3.0), notes)]
@@ -126,6 +128,11 @@ def flat(size: Size) -> list[Comparison]:
     notes: dict[str, Note] = {"objects": objects, "memory, MB": before / 1e6}
     case = f"{images:,} images of {n_sources:,} sources"
     return [Comparison(case, "ms", ours, baseline, Target("<=", 1.05), notes)]
+
+
+def _history_bytes() -> float:
+    """Return what the newest points of an object take when there are as many as are kept."""
+    return float(PLACE.itemsize + block_of(_SETTINGS.history_points).itemsize)
 
 
 def whole_sky(n_objects: int) -> Sky:
