@@ -20,6 +20,7 @@ from trapline.associator.association import associate, search_radius_deg
 from trapline.associator.catalogue import Catalogue, Positions
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import step
+from trapline.associator.history import PLACE, block_of
 from trapline.associator.state import AssociatorState, Sky
 from trapline.associator.statistics import BandStatistics
 from trapline.common.sky import unit_vectors
@@ -81,7 +82,7 @@ def associate_many(size: Size) -> list[Comparison]:
     """Compare milliseconds to join the sources of an image with a catalogue of the whole sky."""
     n_objects, n_sources, pairs = (1_000_000, 10_000, 30) if size == "full" else (100_000, 1_000, 5)
     before = resident_bytes()
-    sky = _whole_sky(n_objects)
+    sky = whole_sky(n_objects)
     per_object = (resident_bytes() - before) / n_objects
     run = _Run(_nearest(sky.catalogue, n_sources), 1, AssociatorState(skies={"default": sky}))
     everywhere = sky.catalogue.positions(np.arange(n_objects))
@@ -105,6 +106,7 @@ def associate_many(size: Size) -> list[Comparison]:
         raise InvalidRunError(f"{len(sky.catalogue) - n_objects} sources founded objects: they should have matched")
     notes: dict[str, Note] = {
         "bytes per object, without history": per_object,
+        "bytes per object and band of a full history, which features need": _history_bytes(),
         "a whole step of the associator, ms": 1e3 * percentile(run.step_s, 50),
     }
     return [Comparison(f"{n_sources:,} sources, {n_objects:,} objects", "ms", *values, Target("<=", 3.0), notes)]
@@ -128,7 +130,12 @@ def flat(size: Size) -> list[Comparison]:
     return [Comparison(case, "ms", ours, baseline, Target("<=", 1.05), notes)]
 
 
-def _whole_sky(n_objects: int) -> Sky:
+def _history_bytes() -> float:
+    """Return what the newest points of an object take when there are as many as are kept."""
+    return float(PLACE.itemsize + block_of(_SETTINGS.history_points).itemsize)
+
+
+def whole_sky(n_objects: int) -> Sky:
     """Return a state that has seen every object once."""
     rng = np.random.default_rng(2)
     errors = np.full(n_objects, _ERROR_DEG)

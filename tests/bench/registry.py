@@ -65,6 +65,10 @@ BENCHMARKS = {
     "read": Benchmark(
         "a whole lightcurve and a cone at 10^8 stored points, against the same at 10^6", "bench_flat:read"
     ),
+    "restart": Benchmark(
+        "kill -9 of the associator to its next record, against a fresh Python that loads the snapshot",
+        "bench_restart:restart",
+    ),
     "store": Benchmark(
         "points of the dumper with all tables and its position committed, against COPY into one table",
         "bench_store:store",

@@ -75,6 +75,17 @@ PENDING = Table(
     optional=True,
 )
 
+INHERITED = Table(
+    "inherited",
+    (
+        id_column("object_id", "child of a fork"),
+        Column("band", "u1", "number in `inherited_bands` of the band that these statistics are of"),
+        *STATES.columns[1:],
+    ),
+    prefix="inherited",
+    optional=True,
+)
+
 FEATURES = Table(
     "features",
     (
@@ -96,6 +107,13 @@ class Fork(msgspec.Struct, frozen=True):
     children: Annotated[list[Id], doc("the objects that continue")]
 
 
+class BandKey(msgspec.Struct, frozen=True):
+    """What statistics are kept apart by."""
+
+    name: Annotated[str, doc("name of the band")]
+    stokes: Annotated[str, doc("Stokes parameter; empty when unknown")] = ""
+
+
 class Lightcurves(Header, kw_only=True, omit_defaults=True):
     """Header of a record on `lightcurves`."""
 
@@ -106,4 +124,7 @@ class Lightcurves(Header, kw_only=True, omit_defaults=True):
     limit_high: Annotated[float | None, doc("flux above which it must show it: of its largest noise")] = None
     command: Annotated[str | None, doc("name of the command that this answers")] = None
     forks: Annotated[list[Fork], doc("objects that were split")] = []
+    inherited_bands: Annotated[
+        list[BandKey], doc("bands, other than the image's, in which children of a fork have a past: see `inherited`")
+    ] = []
     retired: Annotated[list[Id], doc("objects that receive no more points")] = []

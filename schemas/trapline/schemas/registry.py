@@ -43,7 +43,13 @@ BUILT_IN = (
     Schema(
         lightcurves.SCHEMA,
         lightcurves.Lightcurves,
-        (lightcurves.POINTS, lightcurves.STATES, lightcurves.PENDING, lightcurves.FEATURES),
+        (
+            lightcurves.POINTS,
+            lightcurves.STATES,
+            lightcurves.PENDING,
+            lightcurves.INHERITED,
+            lightcurves.FEATURES,
+        ),
         channel="lightcurves",
     ),
     Schema(transients.SCHEMA, transients.Transients, (transients.RECENT,), (transients.CUTOUT,), "transients"),

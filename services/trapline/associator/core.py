@@ -79,7 +79,9 @@ def step(
     late = passed_over or _is_older(image, known)
     measured = inspect(known, image, sources, settings, late=late, sources_place=sources_place)
     sky = known or Sky()
-    taken = Taken(POINTS.empty() | STATES.empty(), [], [], {}) if measured is None else fold(sky, measured, settings)
+    taken = (
+        Taken(POINTS.empty() | STATES.empty(), [], [], {}, []) if measured is None else fold(sky, measured, settings)
+    )
     state.skies.setdefault(dataset, sky)
     state.remember(image.id, settings.remember_images)
     state.requests |= {request.id: request for request in taken.requests}
@@ -92,6 +94,7 @@ def step(
         image=msgspec.structs.replace(image, wcs=None),
         late=late,
         forks=taken.forks,
+        inherited_bands=taken.inherited_bands,
         retired=[fork.parent for fork in taken.forks],
         limit_low=None if measured is None else measured.limit_flux("low"),
         limit_high=None if measured is None else measured.limit_flux("high"),

@@ -17,13 +17,21 @@ from trapline.associator.forced import forced_points
 from trapline.associator.measured import Measured
 from trapline.associator.pairs import Pairs, brought_along, due
 from trapline.associator.requests import Request, ask
-from trapline.associator.rows import Founded, Outcome, blind_kinds, joined_columns, point_columns, state_columns
+from trapline.associator.rows import (
+    Founded,
+    Outcome,
+    blind_kinds,
+    inherited_columns,
+    joined_columns,
+    point_columns,
+    state_columns,
+)
 from trapline.associator.state import Sky
 from trapline.associator.statistics import BandStatistics
 from trapline.associator.watching import changes
 from trapline.common.ids import fork_child_id, object_id, point_id
 from trapline.schemas.columns import Array, Link, array_to_ids, ids_to_array
-from trapline.schemas.lightcurves import FEATURES, Fork
+from trapline.schemas.lightcurves import FEATURES, BandKey, Fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,7 @@ class Taken:
     forks: list[Fork]
     requests: list[Request]
     watchlist: dict[str, Array]
+    inherited_bands: list[BandKey]
 
 
 def fold(sky: Sky, measured: Measured, settings: AssociatorConfig) -> Taken:
@@ -71,7 +80,20 @@ def fold(sky: Sky, measured: Measured, settings: AssociatorConfig) -> Taken:
     touched = np.concatenate([covered, matched])
     watchlist = changes(sky.catalogue.table.rows, touched, moved, settings.expiration)
     arrays = joined_columns(points) | joined_columns(states)
-    return Taken(arrays | feature_columns(sky, measured.band, changed, settings), forks, requests, watchlist)
+    past, bands = _inherited(sky, measured.band, objects[joined.link == Link.FORKED])
+    arrays |= past | feature_columns(sky, measured.band, changed, settings)
+    return Taken(arrays, forks, requests, watchlist, bands)
+
+
+def _inherited(sky: Sky, band: Band, children: RowNumbers) -> tuple[dict[str, Array], list[BandKey]]:
+    """Return the statistics that children of forks have in other bands than this, and these bands."""
+    found = []
+    for other, statistics in sky.bands.items() if len(children) else ():
+        rows = statistics.look(children)
+        if other != band and (rows["n"] > 0).any():
+            found.append((other, sky.catalogue.table.rows[children[rows["n"] > 0]], rows[rows["n"] > 0]))
+    columns = inherited_columns([(objects, rows) for _, objects, rows in found])
+    return columns, [BandKey(name, stokes) for (name, stokes), _, _ in found]
 
 
 def feature_columns(sky: Sky, band: Band, rows: RowNumbers, settings: AssociatorConfig) -> dict[str, Array]:

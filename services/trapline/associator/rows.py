@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from trapline.associator.catalogue import Ids
 from trapline.associator.statistics import summarise
 from trapline.common.table import Rows
 from trapline.schemas.columns import Array, Kind, Link
-from trapline.schemas.lightcurves import POINTS, STATES
+from trapline.schemas.lightcurves import INHERITED, POINTS, STATES
 
 _MEASURED = (
     "source_id", "ra_deg", "dec_deg", "pos_err_ew_deg", "pos_err_ns_deg",
@@ -68,9 +68,23 @@ def point_columns(outcome: Outcome, founded: Founded | None = None) -> dict[str,
 
 def state_columns(objects: Rows, statistics: Rows) -> dict[str, Array]:
     """Return the newest statistics of objects in a band, ready for a message."""
+    return STATES.prefixed(_states(objects, statistics))
+
+
+def inherited_columns(bands: Sequence[tuple[Rows, Rows]]) -> dict[str, Array]:
+    """Return the statistics of children of forks in other bands: per band, its rows of objects and of statistics."""
+    if not bands:
+        return {}
+    parts = [
+        _states(objects, statistics) | {"band": np.full(len(objects), number, np.uint8)}
+        for number, (objects, statistics) in enumerate(bands)
+    ]
+    return INHERITED.prefixed(joined_columns(parts))
+
+
+def _states(objects: Rows, statistics: Rows) -> dict[str, Array]:
     columns = {"object_id": objects["object_id"].copy(), **summarise(statistics)}
-    columns |= {name: statistics[name].copy() for name in ("flux_min", "flux_max", "last_seen_us")}
-    return STATES.prefixed(columns)
+    return columns | {name: statistics[name].copy() for name in ("flux_min", "flux_max", "last_seen_us")}
 
 
 def joined_columns(parts: list[dict[str, Array]]) -> dict[str, Array]:

@@ -54,7 +54,11 @@ def test_a_child_has_the_statistics_of_every_band_and_its_own_ones_after() -> No
     state = AssociatorState()
     fold(state, sources(image(0), 10.0, 50.00, 4.0))
     fold(state, sources(image(1, band="70 MHz"), 10.0, 50.00, 9.0))
-    children = ids(fold(state, sources(image(2), 10.0, [49.96, 50.04], 6.0)).arrays)
+    forked = fold(state, sources(image(2), 10.0, [49.96, 50.04], 6.0))
+    children = ids(forked.arrays)
+    assert [band.name for band in forked.header.inherited_bands] == ["70 MHz"]
+    assert ids(forked.arrays, "inherited.object_id") == children
+    assert forked.arrays["inherited.flux_mean"].tolist() == [9.0, 9.0]
     other = fold(state, sources(image(3, band="70 MHz"), 10.0, [49.96, 50.04], [11.0, 5.0])).arrays
     assert ids(other) == children
     assert other["link"].tolist() == [Link.ONE_TO_ONE] * 2

@@ -21,6 +21,7 @@ from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message
 
 IMAGES = 50
+STATISTICS = ("n", "n_blind", "flux_mean", "flux_mean_weighted", "flux_std", "v", "eta", "flux_min", "flux_max")
 GONE = frozenset({5, 6, 20, 33})
 
 
@@ -48,10 +49,15 @@ def states(world: World) -> dict[tuple[bytes, str], tuple[float, ...]]:
     found: dict[tuple[bytes, str], tuple[float, ...]] = {}
     for record in world.told:
         if record.header.image and record.header.image.band:
-            names = ("n", "n_blind", "flux_mean", "flux_mean_weighted", "flux_std", "v", "eta", "flux_min", "flux_max")
-            rows = np.array([record.arrays[f"states.{name}"] for name in names], float).T
-            for id_, row in zip(array_to_ids(record.arrays["states.object_id"]), rows.tolist(), strict=True):
-                found[id_, record.header.image.band.name] = tuple(row)
+            bands = [record.header.image.band.name] * len(record.arrays["states.n"])
+            tables = [("states", bands)]
+            if record.header.inherited_bands:
+                names = [record.header.inherited_bands[k].name for k in record.arrays["inherited.band"].tolist()]
+                tables.append(("inherited", names))
+            for table, of_row in tables:
+                rows = np.array([record.arrays[f"{table}.{name}"] for name in STATISTICS], float).T
+                ids = array_to_ids(record.arrays[f"{table}.object_id"])
+                found |= {(id_, b): tuple(row) for id_, b, row in zip(ids, of_row, rows.tolist(), strict=True)}
     return found
 
 
