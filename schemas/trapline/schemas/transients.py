@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
+
 from trapline.schemas.columns import Column, Plane, Table, id_column
 from trapline.schemas.header import DecDeg, Header, Id, Place, RaDeg, doc
 from trapline.schemas.image import Band
@@ -26,6 +28,13 @@ RECENT = Table(
     optional=True,
 )
 CUTOUT = Plane("cutout", "f4", ("ny", "nx"), "pixels about the position, while the image is in the journal", "unit")
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """What an event was made of, as a service published it: the time since the stage before is that service's."""
+
+    producer: Annotated[str, doc('service and replica: "source_extractor/1"')]
+    t_pub_us: Annotated[int, doc("when it was published, since 1970-01-01 UTC", "us")]
 
 
 class Transients(Header, kw_only=True, omit_defaults=True):
@@ -56,6 +65,9 @@ class Transients(Header, kw_only=True, omit_defaults=True):
     n: Annotated[int, doc("points of the object in this band, this one included")] = 0
     v: Annotated[float | None, doc("coefficient of variation of the object in this band")] = None
     eta: Annotated[float | None, doc("reduced chi^2 of the object in this band against a constant flux")] = None
+    timeline: Annotated[
+        list[Stage], doc("image, sources and lightcurves it was made of, by time; `t_pub_us` ends it")
+    ] = []
     cutout_wcs: Annotated[str | None, doc("FITS cards of the WCS of `cutout`; absent without one")] = None
 
 

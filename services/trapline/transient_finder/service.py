@@ -19,6 +19,7 @@ from trapline.transient_finder.core import FinderState, step
 from trapline.transient_finder.cutouts import with_cutouts
 from trapline.transient_finder.plugins import load_rules
 from trapline.transient_finder.snapshot import dump, load
+from trapline.transient_finder.timeline import with_timelines
 
 
 class FinderFold:
@@ -70,15 +71,15 @@ class FinderFold:
 
 
 class FinderRunner(FoldRunner[FinderState]):
-    """Runs the finder, and adds cut-outs to its events on their way out."""
+    """Runs the finder, and adds cut-outs and timelines to its events on their way out."""
 
     def __init__(self, context: Context, settings: FinderConfig) -> None:
         super().__init__(context, FinderFold(settings))
         self._side_px = settings.cutout_px
 
     async def finish(self, messages: list[Message[Header]]) -> list[Message[Header]]:
-        """Return events with the pixels about them, where these are still there."""
-        return await with_cutouts(self._context, messages, self._side_px)
+        """Return events with the pixels about them and where the time went, as far as that is still there."""
+        return await with_timelines(self._context, await with_cutouts(self._context, messages, self._side_px))
 
 
 async def run(context: Context) -> None:

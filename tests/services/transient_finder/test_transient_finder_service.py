@@ -8,15 +8,18 @@ import contextlib
 import numpy as np
 import pytest
 
-from finder_records import answer, asked, forked, record, run
+from finder_records import answer, asked, changed, forked, record, run
 from trapline.common.journal import JournalWriter, PartitionReader
 from trapline.common.runtime.daemon import open_context
 from trapline.common.runtime.fold import FoldRunner
 from trapline.common.testing.relay import mesh_config, running_relay
 from trapline.schemas.columns import Flag, Link
-from trapline.schemas.message import decode, encode
+from trapline.schemas.header import Place
+from trapline.schemas.images import Images
+from trapline.schemas.message import Message, decode, encode
+from trapline.schemas.sources import COLUMNS, Sources
 from trapline.transient_finder.config import FinderConfig
-from trapline.transient_finder.service import FinderFold
+from trapline.transient_finder.service import FinderFold, FinderRunner
 from waiting import until
 
 SETTINGS = FinderConfig(min_points=4, cutout_px=0)
@@ -80,6 +83,39 @@ def config(tmp_path):
     made = mesh_config(tmp_path, runtime={"snapshot_s": 0.05})
     with running_relay(made):
         yield made
+
+
+async def test_an_event_says_when_each_service_was_done(config):
+    first = record(20, 3, 3.0, **LIMITS)
+    image = Message(Images(schema="trapline.images/1.0", id=bytes(16), producer="image_ingest/0", t_pub_us=1000))
+    sources = Message(
+        Sources(schema="x", id=bytes(16), image=first.header.image, producer="source_extractor/1", t_pub_us=3000),
+        COLUMNS.empty(),
+    )
+    writers = {
+        name: JournalWriter(config.journal_directory / name / "0") for name in ("images", "sources", "lightcurves")
+    }
+    writers["images"].append([b"another"])
+    places = [
+        Place(name, "0", writers[name].epoch, writers[name].append(encode(message)))
+        for name, message in (("sources", sources), ("images", image))
+    ]
+    writers["lightcurves"].append(encode(changed(first, consumed=places, producer="associator/0", t_pub_us=4500)))
+    writers["lightcurves"].append(
+        encode(record(21, 4, 3.0, header={"consumed": [Place("images", "0", 0, 99)]}, **LIMITS))
+    )
+    async with open_context("transient_finder", config, "0") as context:
+        work = asyncio.create_task(FinderRunner(context, SETTINGS).run())
+        await until(lambda: context.counters["published_transients"] == 2)
+        context.draining.set()
+        await asyncio.wait_for(work, 20)
+    (known, _), (unknown, _) = told(config, "transients")
+    assert [(stage.producer, stage.t_pub_us) for stage in known["timeline"]] == [
+        ("image_ingest/0", 1000), ("source_extractor/1", 3000), ("associator/0", 4500),
+    ]  # fmt: skip
+    assert [stage.producer for stage in unknown["timeline"]] == [""]
+    for writer in writers.values():
+        writer.close()
 
 
 async def test_killed_at_any_time_it_says_the_same_and_nothing_twice(config):

@@ -8,8 +8,8 @@ from trapline.common.relay.requests import Cursor, Fetch
 from trapline.schemas.header import Place
 
 
-async def record_at(connection: Channels, place: Place) -> Record | None:
-    """Return the record at a place; None when it is there no more.
+async def record_at(connection: Channels, place: Place, *, headers_only: bool = False) -> Record | None:
+    """Return the record at a place, or its header alone; None when it is there no more.
 
     Raises
     ------
@@ -17,7 +17,7 @@ async def record_at(connection: Channels, place: Place) -> Record | None:
         When the relay does not answer, or refuses.
     """
     cursor = Cursor(place.channel, place.partition, place.seq, place.epoch)
-    reply = await connection.fetch(Fetch(cursors=[cursor], max_bytes=1, max_records=1))
+    reply = await connection.fetch(Fetch(cursors=[cursor], max_bytes=1, max_records=1, headers_only=headers_only))
     for description, data in zip(reply.values["slabs"], reply.buffers, strict=True):
         for record in unpack_slab(description, data):
             # Behind a gap or a cut comes another record, in its stead.
