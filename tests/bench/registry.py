@@ -58,6 +58,13 @@ BENCHMARKS = {
         "injected transients recovered in their first image, against all of them; false alarms of noise alone",
         "bench_injection:injection",
     ),
+    "flat": Benchmark(
+        "the dumper's time per image with 10^8 stored points and 10^6 objects, against an empty store",
+        "bench_flat:flat",
+    ),
+    "read": Benchmark(
+        "a whole lightcurve and a cone at 10^8 stored points, against the same at 10^6", "bench_flat:read"
+    ),
     "store": Benchmark(
         "points of the dumper with all tables and its position committed, against COPY into one table",
         "bench_store:store",

@@ -24,7 +24,7 @@ from trapline.common.store.timeseries import gaps, upper_limits
 from trapline.common.testing.postgres import run_sql
 from trapline.database_dumper.core import rows_of
 from trapline.database_dumper.store import store_batch
-from trapline.schemas.columns import Kind
+from trapline.schemas.columns import Kind, Link
 from trapline.schemas.image import Band
 from trapline.schemas.lightcurves import Fork
 from trapline.schemas.message import Message
@@ -155,6 +155,27 @@ def test_a_lightcurve_says_what_was_inherited(dsn: str, store: Any) -> None:
     assert list(curve["inherited"]) == [True, False]
     assert list(curve["object"]) == [text_id(root), text_id(left)]
     assert set(store.objects(retired=True)["object"]) == {text_id(root)}
+
+
+def test_the_history_of_many_objects_with_how_they_began(dsn: str, store: Any) -> None:
+    root, left, right, other = mesh.object_ids(4)
+    fork = {"forks": [Fork(root, [left, right])], "retired": [root]}
+    split = mesh.lightcurves_message(1, [left, right], **fork)
+    split = with_columns(split, link=np.full(2, Link.FORKED, np.uint8))
+    year_us = 366 * 86_400 * 1_000_000
+    old = mesh.lightcurves_message(9, [other], image=mesh.image(9, t_start_us=mesh.START_US - year_us))
+    forced = mesh.lightcurves_message(2, [left, other], kind=Kind.FORCED)
+    forced = with_columns(forced, link=np.full(2, Link.FORCED, np.uint8))
+    put(dsn, mesh.lightcurves_message(0, [root, other]), split, forced, old)
+    found = store.history([left, right, other])
+    assert list(found["object"]) == [text_id(i) for i in sorted([left] * 3 + [right] * 2 + [other] * 2)]
+    began = found[found["began"]]
+    assert sorted(began["object"]) == sorted(text_id(i) for i in (left, right, other))
+    assert len(store.history([left, right, other], forced=False)) == 5
+    assert len(store.history([other], since="2000-01-01")) == 3, "also what is older than a year"
+    assert sum(store.history([left, right])["inherited"]) == 2
+    near = store.history(cone=(85, 22, 20))
+    assert len(near) == 8 and len(store.history([])) == 0
 
 
 def test_fluxes_of_several_units_say_which(dsn: str, store: Any) -> None:

@@ -58,8 +58,9 @@ def names_in(directory: Path) -> list[str]:
 def read(path: Path, format_: str) -> dict[str, list[Any]]:
     """Columns of a file, as the reader of its format gives them."""
     if format_ == "csv":
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
-        return {name: [row[name] for row in rows] for name in rows[0]}
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        rows = list(reader)
+        return {name: [row[name] for row in rows] for name in reader.fieldnames or ()}
     if format_ == "parquet":
         return {name: values.tolist() for name, values in pd.read_parquet(path).items()}
     with warnings.catch_warnings():

@@ -23,6 +23,7 @@ from trapline.common.postgres.migrate import refuse_other_schema
 from trapline.common.store.arguments import When, as_cone, as_id, as_time
 from trapline.common.store.events import find_images, find_transients
 from trapline.common.store.export import EXPORTS, Batch, batches
+from trapline.common.store.history import history
 from trapline.common.store.lightcurve import MOST_POINTS, Resolution, lightcurve
 from trapline.common.store.objects import FoundObject, ObjectFilter, find_objects
 from trapline.common.store.polygon import Polygon
@@ -123,6 +124,37 @@ class LightcurveReader:
 
         key, window = as_id(object_id), Window(as_time(since), as_time(until))
         return time_series(self._read(lambda con: lightcurve(con, key, band, window, resolution, most)))
+
+    def history(
+        self,
+        objects: Any = None,
+        since: When = None,
+        until: When = None,
+        *,
+        cone: Any = None,
+        region: Sequence[tuple[float, float]] | None = None,
+        forced: bool = True,
+    ) -> Any:
+        """Return all points of many objects as an astropy `Table`, in the order of object and time.
+
+        Parameters
+        ----------
+        objects
+            Their ids; or give a `cone` or a `region`, as for `objects`.
+        since, until
+            Observation time; by default the twelve months before the newest image.
+        cone, region
+            Where the objects are now.
+        forced
+            Also what was measured because the position was known.
+        """
+        from trapline.common.store.timeseries import history_table
+
+        if objects is None:
+            objects = self.objects(cone=cone, region=region)["object"]
+        keys = [as_id(key) for key in objects]
+        window = None if since is None and until is None else Window(as_time(since), as_time(until))
+        return history_table(self._read(lambda con: history(con, keys, window, forced=forced)))
 
     def transients(self, since: When = None, until: When = None, *, cone: Any = None, **filters: Any) -> Any:
         """Return events as an astropy `Table`, in the order of time.

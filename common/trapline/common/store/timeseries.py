@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.table import Column
+from astropy.table import Column, Table
 from astropy.timeseries import TimeSeries
 
 from trapline.common.ids import text_id
 from trapline.common.store.columns import Array, text_ids
+from trapline.common.store.history import History
 from trapline.common.store.series import Lightcurve
 from trapline.common.store.tables import flux_unit, time_of
 from trapline.schemas.columns import Kind
@@ -21,22 +22,8 @@ GAP_STEPS = 5.0
 
 _KINDS = np.array([kind.name.lower() for kind in Kind])
 _FLUXES = ("flux_int", "flux_int_err", "flux_peak", "flux_peak_err", "flux_min", "flux_max")
-_PLAIN = (
-    "width_s",
-    "n_points",
-    "n_forced",
-    "chi2",
-    "snr",
-    "ra_deg",
-    "dec_deg",
-    "pos_err_ew_deg",
-    "pos_err_ns_deg",
-    "deruiter",
-    "n",
-    "v",
-    "eta",
-    "flags",
-)
+_MEASURED = ("snr", "ra_deg", "dec_deg", "pos_err_ew_deg", "pos_err_ns_deg", "deruiter", "n", "v", "eta", "flags")
+_PLAIN = ("width_s", "n_points", "n_forced", "chi2", *_MEASURED)
 _IDS = ("object", "image", "source", "point")
 _DESCRIPTIONS: Mapping[str, str] = {
     "time": "start of the image, UTC",
@@ -54,6 +41,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "flux_max": "largest integrated flux in the bin",
     "chi2": "of the points in the bin against their mean; n_points - 1 is expected of a steady source",
     "gap": f"before this row the band was not measured for more than {GAP_STEPS:g} of its usual time steps",
+    "began": "the detection with which the object began, or its part of one that was split",
     "inherited": "measured as an ancestor of this object, before that was split",
     "snr": "peak flux over the local noise",
     "deruiter": "de Ruiter radius to the object before this point; NaN for a new or forced one",
@@ -97,6 +85,21 @@ def time_series(curve: Lightcurve) -> Any:
 
 def _unit(name: str) -> str | None:
     return next((unit for end, unit in (("_deg", "deg"), ("_s", "s")) if name.endswith(end)), None)
+
+
+def history_table(found: History) -> Any:
+    """Return the versions of objects as a `Table`; `began` marks the detection that began each of them."""
+    columns = found.columns
+    table: Any = Table({"object": text_ids(columns["wanted"]), "t": time_of(columns["t"])})
+    table["band"] = np.array(found.bands, str)[columns["band"]]
+    table["kind"], table["began"] = _KINDS[columns["kind"]], found.began
+    table["inherited"] = (columns["object"] != columns["wanted"]).any(axis=1)
+    for name in ("flux_int", "flux_int_err", "flux_peak", "flux_peak_err", *_MEASURED):
+        table[name] = Column(columns[name], unit=_unit(name))
+    for name in ("image", "source", "point"):
+        table[name] = text_ids(columns[name])
+    _describe(table)
+    return table
 
 
 def upper_limits(flux: Array, error: Array, forced: Array) -> npt.NDArray[np.float64]:
