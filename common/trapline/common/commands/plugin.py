@@ -69,7 +69,7 @@ def plugin(
     except (PluginError, ConfigError) as error:
         fail(error, 2)
     _say_what(loaded)
-    raise typer.Exit(run_process(service, effective, replica))
+    raise typer.Exit(run_process(service, effective, effective.replica(replica)))
 
 
 def _new(name: str | None) -> None:
