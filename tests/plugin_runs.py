@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mesh_runs import ROOT, TRAPLINE, environment
+from trapline.common.channel.event import Event
+from trapline.common.channel.record import Record
 from trapline.common.journal import JournalWriter, PartitionReader
-from trapline.schemas.message import decode, encode
+from trapline.schemas.header import Place
+from trapline.schemas.message import encode
 from trapline.schemas.registry import schema_of
 
 EXAMPLES = ROOT / "deploy" / "plugins"
@@ -67,13 +70,14 @@ class Journals:
 
 
 def published(directory: Path, channel: str, partition: str):
-    """Return the messages in a partition; none while it is not there."""
+    """Return what is in a partition as events, typed or not; none while it is not there."""
     reader, found = PartitionReader(directory / channel / partition), []
     seq = reader.first_seq
     while seq < reader.next_seq:
         slab = reader.slab(seq, max_bytes=1 << 24, max_records=1000)
-        frames = [[bytes(slab.data[o : o + n]) for o, n in e.spans] for e in slab.entries]
-        found += [decode(parts, unknown_ok=True) for parts in frames]
+        for e in slab.entries:
+            frames = [bytes(slab.data[o : o + n]) for o, n in e.spans]
+            found.append(Event(Record(Place(channel, partition, e.epoch, e.seq), e.t_us, frames)))
         seq += len(slab.entries)
     return found
 

@@ -14,6 +14,8 @@ from trapline.common.testing.plugin import fake_transient
 from trapline.common.testing.relay import running_relay
 from waiting import wait_for
 
+pytestmark = pytest.mark.timeout(300)
+
 SCRIPT = EXAMPLES / "javascript" / "transients.mjs"
 
 

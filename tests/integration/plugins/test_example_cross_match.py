@@ -9,6 +9,8 @@ from trapline.common.plugin.load import load_plugin
 from trapline.common.testing.plugin import fake_transient, step
 from waiting import wait_for
 
+pytestmark = pytest.mark.timeout(300)
+
 CROSS_MATCH = EXAMPLES / "cross_match.py"
 LINES = ["name,ra_deg,dec_deg,kind", "Cas A,350.85,58.815,SNR", "edge,0.001,52.9,AGN", "edge 2,0.01,52.9,star"]
 

@@ -4,12 +4,15 @@ import json
 import signal
 
 import numpy as np
+import pytest
 
 from mesh_runs import trapline
 from plugin_runs import EXAMPLES, published, running_plugin, start_plugin
 from trapline.common.plugin.load import load_plugin
 from trapline.common.testing.plugin import fake_lightcurves, step
 from waiting import wait_for
+
+pytestmark = pytest.mark.timeout(300)
 
 FLARES = EXAMPLES / "flare_finder.py"
 PARTITION = "flare_finder-0"

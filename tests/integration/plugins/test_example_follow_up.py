@@ -12,6 +12,8 @@ from trapline.common.plugin.load import load_plugin
 from trapline.common.testing.plugin import fake_transient, step
 from waiting import wait_for
 
+pytestmark = pytest.mark.timeout(300)
+
 FOLLOW_UP = EXAMPLES / "follow_up.py"
 MIDNIGHT_US = 1_767_225_600_000_000  # 2026-01-01T00:00 UTC, night on La Palma
 

@@ -12,6 +12,8 @@ from trapline.common.ids import text_id
 from trapline.common.testing.plugin import fake_lightcurves, fake_transient
 from waiting import wait_for
 
+pytestmark = pytest.mark.timeout(300)
+
 PLOT = EXAMPLES / "live_plot.py"
 
 

@@ -11,6 +11,8 @@ from plugin_runs import EXAMPLES, published, running_plugin, start_plugin
 from trapline.common.testing.plugin import fake_transient
 from waiting import wait_for
 
+pytestmark = pytest.mark.timeout(300)
+
 POST = EXAMPLES / "post_events.py"
 
 

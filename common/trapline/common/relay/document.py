@@ -68,9 +68,11 @@ one, there are new partitions: `info` again, and read those from their `first_se
 ANSWERS: dict[str, dict[str, str]] = {
     "info": {
         "catalogue": "grows when the list of partitions changes",
-        "partitions": "`channel`, `partition`, `first_seq` (oldest that is still there), `next_seq`, `epoch`, `bytes`",
-        "groups": "`group`, `channel`, `partition`, `floor` (all before is done), `leased`",
-        "readers": "`reader`, `channel`, `partition`, `seq`, `safe`: what named readers said",
+        "partitions": "`channel`, `partition`, `first_seq` (oldest that is still there), `next_seq`, `epoch`, `bytes` "
+        "(on the disk), `data_bytes` (of records)",
+        "groups": "`group`, `channel`, `partition`, `floor` (all before is done), `leased`, `redelivered`, `oldest_us` "
+        "(append of the first record that is not done; absent without one)",
+        "readers": "`reader`, `channel`, `partition`, `seq`, `safe`: what named readers said; `oldest_us` as of groups",
         "counters": "totals of this relay since its start, by name",
     },
     "fetch": {
