@@ -35,6 +35,7 @@ COLUMNS = (
 )  # fmt: skip
 _NEIGHBOURS_DEG = 1.0
 _MOST_NEIGHBOURS = 12
+_PICTURES = 8
 
 _MOST_ROWS = 100_000
 """of a lightcurve; where there are more, bins are shown"""
@@ -79,6 +80,7 @@ async def download(request: Request) -> Response:
 async def show_one(request: Request) -> Response:
     """Show one object: lightcurve, statistics per band, transients, neighbours, forks."""
     site = site_of(request)
+    await site.look()
     key = _id(request.path_params["id"])
     dataset = site.context.config.mesh.dataset
     async with site.store() as con:
@@ -102,6 +104,7 @@ async def show_one(request: Request) -> Response:
         states=sorted(states, key=lambda s: str(s["band"])),
         events=events,
         neighbours=others,
+        pictures=site.records.covering(at["ra_deg"], at["dec_deg"], _PICTURES),
         children=[row["_id"] for row in children],
     )
 
