@@ -36,6 +36,7 @@ def _curve(curve: Lightcurve, band: int, most: int, since_s: float, until_s: flo
     columns = {key: curve.columns[name][own].astype(np.float64) for key, name in names.items()}
     columns["t"] /= 1e6
     points = len(columns["t"])
+    width_s = float(curve.columns["width_s"][own].max(initial=0))
     inside = (columns["t"] >= since_s) & (columns["t"] <= until_s)
     columns = {key: column[inside] for key, column in columns.items()}
     step = 1
@@ -44,7 +45,8 @@ def _curve(curve: Lightcurve, band: int, most: int, since_s: float, until_s: flo
         columns = thinned(columns, step)
     plain = {key: [None if v != v else v for v in column.tolist()] for key, column in columns.items()}  # noqa: PLR0124
     name, unit = curve.bands[band], curve.units[band] or ""
-    return {"name": name, "unit": unit, "points": points, "shown": len(columns["t"]), "mean_of": step, **plain}
+    shown = {"points": points, "shown": len(columns["t"]), "mean_of": step, "bin_s": width_s}
+    return {"name": name, "unit": unit, **shown, **plain}
 
 
 def thinned(columns: dict[str, Float], step: int) -> dict[str, Float]:

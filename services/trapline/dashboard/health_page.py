@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from trapline.dashboard.core import Health
 from trapline.dashboard.processes import Process
+from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import is_alive, site_of
 from trapline.dashboard.tables import csv_response, json_response
 
@@ -104,7 +105,7 @@ def _alarms(health: Health) -> list[dict[str, Any]]:
 
 LISTS: Mapping[str, Any] = {"processes": _processes, "channels": _channels, "feeds": _feeds, "alarms": _alarms}
 ROUTES = [
-    Route("/", show),
+    Route("/", shared(show)),
     Route("/health.json", whole),
     Route("/prometheus/targets", targets),
     Route("/health/{what}.{form:form}", one_list),

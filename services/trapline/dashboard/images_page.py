@@ -24,6 +24,7 @@ from trapline.common.wcs import WcsError, parse_wcs
 from trapline.dashboard.events import Row, time_of
 from trapline.dashboard.picture import shrunk
 from trapline.dashboard.questions import filters_of
+from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
 from trapline.dashboard.tables import Column, json_response, plain, table_response
 from trapline.schemas.columns import Array, array_to_ids
@@ -219,7 +220,7 @@ def _source_rows(found: list[tuple[Sources, Mapping[str, Array]]]) -> list[Row]:
         columns: Any = zip(*(arrays[name].tolist() for name in names), strict=True)
         objects = array_to_ids(arrays["object_id"])
         for values, object_id in zip(columns, objects, strict=True):
-            row = dict(zip(names, values, strict=True))
+            row: Row = dict(zip(names, values, strict=True))
             row["object"] = text_id(object_id) if any(object_id) else None
             rows.append(row)
     return sorted(plain(rows), key=lambda row: -(row["snr"] or 0.0))
@@ -242,11 +243,24 @@ def _id(text: str) -> UUID:
         raise HTTPException(404, f"{text!r} is no id of an image") from None
 
 
+async def cut(request: Request) -> Response:
+    """Return a picture of the surroundings of a position in an image."""
+    site, query = site_of(request), request.query_params
+    if not site.window.versions:
+        await site.look()
+    key = _id(request.path_params["id"])
+    made = await site.records.cut(key.bytes, float(query.get("ra_deg", "nan")), float(query.get("dec_deg", "nan")))
+    if made is None:
+        return Response(status_code=204)
+    return Response(made, media_type="image/png", headers={"Cache-Control": "private, max-age=86400"})
+
+
 ROUTES = [
-    Route("/images", show_list),
+    Route("/images", shared(show_list)),
     Route("/images.{form:form}", download),
     Route("/images/noise", noise),
     Route("/images/latest", latest),
     Route("/images/{id}", show_one),
     Route("/images/{id}/pixels", pixels),
+    Route("/images/{id}/cut.png", cut),
 ]

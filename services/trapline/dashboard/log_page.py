@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trapline.common.ids import text_id
+from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
 from trapline.dashboard.tables import csv_response, json_response
 from trapline.schemas.status import DeadLetter
@@ -125,7 +126,7 @@ def _letters(site: Site, request: Request) -> list[dict[str, Any]]:
 
 
 ROUTES = [
-    Route("/log", show),
+    Route("/log", shared(show)),
     Route("/log.{form:form}", log_table),
     Route("/dead-letters.{form:form}", letters_table),
 ]

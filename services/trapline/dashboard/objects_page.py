@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,12 +19,15 @@ from trapline.common.store.lightcurve import lightcurve
 from trapline.common.store.objects import cone
 from trapline.common.store.pages import Filters, page
 from trapline.common.store.population import bands_of, population
+from trapline.common.store.series import Window
 from trapline.dashboard.curves import curves_of
 from trapline.dashboard.events import Row, why
 from trapline.dashboard.questions import filters_of
 from trapline.dashboard.site import site_of
 from trapline.dashboard.tables import Column, json_response, table_response
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR_S = 2e11
 _SHOWN = ("n", "n_blind", "flux_mean_weighted", "flux_std", "flux_min", "flux_max", "v", "eta")
 COLUMNS = (
     Column("object"), Column("ra_deg", "deg", True), Column("dec_deg", "deg", True),
@@ -35,6 +39,7 @@ COLUMNS = (
 )  # fmt: skip
 _NEIGHBOURS_DEG = 1.0
 _MOST_NEIGHBOURS = 12
+_PICTURES = 8
 
 _MOST_ROWS = 100_000
 """of a lightcurve; where there are more, bins are shown"""
@@ -79,6 +84,7 @@ async def download(request: Request) -> Response:
 async def show_one(request: Request) -> Response:
     """Show one object: lightcurve, statistics per band, transients, neighbours, forks."""
     site = site_of(request)
+    await site.look()
     key = _id(request.path_params["id"])
     dataset = site.context.config.mesh.dataset
     async with site.store() as con:
@@ -102,6 +108,7 @@ async def show_one(request: Request) -> Response:
         states=sorted(states, key=lambda s: str(s["band"])),
         events=events,
         neighbours=others,
+        pictures=site.records.covering(at["ra_deg"], at["dec_deg"], _PICTURES),
         children=[row["_id"] for row in children],
     )
 
@@ -114,15 +121,21 @@ async def curve(request: Request) -> Response:
     """
     site, query = site_of(request), request.query_params
     key = _id(request.path_params["id"])
-    try:
-        async with site.store() as con:
-            points = await lightcurve(con, key.bytes, most=_MOST_ROWS)
-    except LookupError as error:
-        raise HTTPException(404, str(error)) from None
     most = int(query.get("most", 4000))
     since, until = float(query.get("since", "-inf")), float(query.get("until", "inf"))
+    window = Window(_moment(since), _moment(until))
+    try:
+        async with site.store() as con:
+            points = await lightcurve(con, key.bytes, window=window, most=_MOST_ROWS)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from None
     curves = await asyncio.to_thread(curves_of, points, most, since, until)
     return json_response({"object": str(key), "bands": curves})
+
+
+def _moment(seconds: float) -> datetime | None:
+    """Return a time since 1970-01-01 UTC; None for what is without end."""
+    return _EPOCH + timedelta(seconds=seconds) if abs(seconds) < _FAR_S else None
 
 
 async def points_table(request: Request) -> Response:

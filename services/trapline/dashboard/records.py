@@ -12,11 +12,13 @@ import numpy as np
 
 from trapline.common.channel import Channels, RelayRefusedError, RelayUnreachableError
 from trapline.common.channel.lookup import record_at
+from trapline.common.sky import separation_deg
 from trapline.common.wcs import WcsError, parse_wcs
 from trapline.dashboard.picture import cut_out, png
 from trapline.dashboard.window import ChannelWindow, Entry
 from trapline.schemas.columns import Array, SchemaError
 from trapline.schemas.header import Header, Place
+from trapline.schemas.image import Image
 from trapline.schemas.images import Images
 from trapline.schemas.message import Message
 from trapline.schemas.sources import Sources
@@ -119,6 +121,18 @@ class Records:
         for entry in self._window.of("images"):
             if isinstance(entry.header, Images) and entry.header.image is not None:
                 yield entry, entry.header
+
+    def covering(self, ra_deg: float, dec_deg: float, most: int) -> list[Image]:
+        """Return the newest images that cover a position (ICRS), newest first."""
+        found = []
+        for _, header in self.images():
+            image = header.image
+            if image is None or image.centre_ra_deg is None or image.centre_dec_deg is None or not image.radius_deg:
+                continue
+            distance = separation_deg(ra_deg, dec_deg, image.centre_ra_deg, image.centre_dec_deg)
+            if distance < image.radius_deg and not image.quality.rejected:
+                found.append(image)
+        return sorted(found, key=lambda image: image.t_start_us or 0, reverse=True)[:most]
 
     def image(self, image: bytes) -> Entry | None:
         """Return where an image stands in its journal."""

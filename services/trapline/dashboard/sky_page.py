@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from trapline.common.store.population import population
 from trapline.dashboard.events import live_rows
+from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
 from trapline.dashboard.sky_feed import ROW, packed
 
@@ -99,7 +100,7 @@ def _events(site: Site) -> list[dict[str, Any]]:
 
 
 ROUTES = [
-    Route("/sky", show),
+    Route("/sky", shared(show)),
     Route("/sky/objects", objects),
     Route("/sky/changes", changes),
     Route("/sky/layers", layers),

@@ -20,6 +20,7 @@ from trapline.common.store.pages import Filters, one, page
 from trapline.dashboard.access import person_of
 from trapline.dashboard.events import Row, joined, live_rows, said, why
 from trapline.dashboard.questions import filters_of
+from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
 from trapline.dashboard.tables import Column, plain, table_response
 from trapline.dashboard.window import Entry
@@ -195,7 +196,7 @@ def _entries(site: Site) -> dict[UUID, Entry]:
 
 
 ROUTES = [
-    Route("/transients", show_list),
+    Route("/transients", shared(show_list)),
     Route("/transients.{form:form}", download),
     Route("/transients/{id}", show_one),
     Route("/transients/{id}/cutout.png", cutout),

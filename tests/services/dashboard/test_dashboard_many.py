@@ -25,6 +25,7 @@ ROWS = (
     INSERT INTO object_state SELECT {OF}, {OF}, 5, 5, 1, 3, 8, 0.05 + 0.001 * (i % 100), 1 + 0.01 * (i % 70),
         timestamptz '2026-01-02', 20, 20, '60 MHz', 'Jy' FROM generate_series(0, {N - 1}) AS i
     """,
+    "CREATE TABLE IF NOT EXISTS point_many PARTITION OF point FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
     f"""
     INSERT INTO point SELECT {ID.format("0", "i + 4096")}, {ID.format("0", "0")}, {OF}, {OF},
         timestamptz '2026-01-01' + i * interval '1 s', 1, 1, 1e-3, 1e-3, 5, 1, 5 + sin(i / 500.0), 1, 0.1, 1, 9, 0.5, 0,

@@ -16,7 +16,8 @@
   };
   const say = (bands) => {
     const shown = bands.reduce((sum, band) => sum + band.shown, 0), most = Math.max(1, ...bands.map((band) => band.mean_of));
-    said.textContent = most > 1 ? `${shown} means of ${most} neighbouring points: zoom in for each` : `${shown} points, each measurement`;
+    const bin = Math.max(0, ...bands.map((band) => band.bin_s ?? 0)), width = { 60: "a minute", 3600: "an hour", 86400: "a day" }[bin] ?? `${bin} s`;
+    said.textContent = bin > 0 ? `${shown} bins, of up to ${width}: zoom in for finer ones` : most > 1 ? `${shown} means of ${most} neighbouring points: zoom in for each` : `${shown} points, each measurement`;
     const kinds = ["blind", "forced", "monitored", "back in time"];
     const lines = bands.flatMap((band) => band.t.slice(0, 200).map((t, i) => [new Date(t * 1e3).toISOString().slice(0, 23).replace("T", " "), band.name, band.flux[i], band.err[i], kinds[band.kind[i]] ?? ""]));
     body.replaceChildren(...lines.map((cells) => {
@@ -54,7 +55,7 @@
     } catch (error) { said.textContent = error.message; return; }
     chart = window.curve(place, whole, { zoomed, keep: true });
     say(whole);
-    coarse = whole.some((band) => band.mean_of > 1);
+    coarse = whole.some((band) => band.mean_of > 1 || band.bin_s > 0);
     place.dataset.ready = "yes";
   };
   const zoom = (factor) => { if (!chart) return; if (factor) chart.zoom(factor); else { chart.set(whole); chart.whole(); say(whole); } };

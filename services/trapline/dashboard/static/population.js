@@ -116,8 +116,10 @@
     readout.textContent = `${inside.length} of ${shown.length} in the box`;
     list(inside);
   });
-  for (const name of ["n-min", "sigma"]) document.getElementById(name).addEventListener("input", choose);
-  document.getElementById("band").addEventListener("change", load);
+  // The view is an address.
+  const note = () => { const query = new URLSearchParams({ n_min: document.getElementById("n-min").value, sigma: document.getElementById("sigma").value }); const band = document.getElementById("band").value; if (band) query.set("band", band); history.replaceState(null, "", `?${query}`); };
+  for (const name of ["n-min", "sigma"]) document.getElementById(name).addEventListener("input", () => { choose(); note(); });
+  document.getElementById("band").addEventListener("change", () => { load(); note(); });
   document.addEventListener("theme", () => { base = null; paint(); });
   new ResizeObserver(() => { base = null; paint(); }).observe(canvas);
   load();

@@ -128,11 +128,12 @@
   });
   canvas.addEventListener("pointerup", (event) => { const still = drag && drag.moved < 4; drag = null; const found = still ? nearest(...where(event)) : null; if (found) location.href = found.href; });
   canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoomAt(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...where(event)); }, { passive: false });
-  document.querySelectorAll("[data-projection]").forEach((button) => button.addEventListener("click", () => { mode = button.dataset.projection; document.querySelectorAll("[data-projection]").forEach((one) => one.setAttribute("aria-pressed", one === button)); view = { zoom: 1, x: 0, y: 0 }; base = null; schedule(); }));
+  document.querySelectorAll("[data-projection]").forEach((button) => button.addEventListener("click", () => { mode = button.dataset.projection; history.replaceState(null, "", mode === "zenith" ? "?projection=zenith" : location.pathname); document.querySelectorAll("[data-projection]").forEach((one) => one.setAttribute("aria-pressed", one === button)); view = { zoom: 1, x: 0, y: 0 }; base = null; schedule(); }));
   document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => zoom(+button.dataset.zoom)));
   keys.on("+", () => zoom(1.4)); keys.on("=", () => zoom(1.4)); keys.on("-", () => zoom(1 / 1.4)); keys.on("0", () => zoom(0));
   document.addEventListener("theme", () => { base = null; schedule(); });
   new ResizeObserver(() => { base = null; schedule(); }).observe(canvas);
+  if (new URLSearchParams(location.search).get("projection") === "zenith") document.querySelector("[data-projection=zenith]").click();
   const live = new EventSource("/events?topics=sky&every=fast");
   live.onmessage = pull;
   let told = -1;
