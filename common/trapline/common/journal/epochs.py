@@ -76,11 +76,16 @@ def save_epochs(directory: Path, epochs: Epochs) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Replace a small file so that after a power cut it has the old content or the new, never half of it."""
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        # A disk that was too full for it needs the room.
+        temporary.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 

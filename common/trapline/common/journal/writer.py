@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -77,6 +78,15 @@ class JournalWriter:
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(directory)
         self._files = threading.Lock()
+        try:
+            self._open()
+        except BaseException:
+            # A disk that is full now may not be the next time.
+            os.close(self._lock)
+            raise
+
+    def _open(self) -> None:
+        directory = self.directory
         tail = recover(directory)
         self.torn = tail.torn
         self.next_seq = self.synced_seq = tail.next_seq
@@ -191,7 +201,9 @@ class JournalWriter:
             return
         self.sync()
         self._epochs.open = False
-        save_epochs(self.directory, self._epochs)
+        # On a full disk it stays open: the next writer begins an epoch, and nothing is lost.
+        with contextlib.suppress(OSError):
+            save_epochs(self.directory, self._epochs)
         if self._file >= 0:
             os.close(self._file)
         os.close(self._lock)

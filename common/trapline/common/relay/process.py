@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
 import shutil
 import socket
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -29,6 +31,7 @@ from trapline.common.security.identity import load_identity
 from trapline.common.security.trust import TrustList
 
 ADDRESS_FILE = "relay.address"
+_RESERVE_BYTES = 1 << 20
 _STUCK_S = 10.0  # without a turn of its loop a relay serves nobody
 
 
@@ -48,7 +51,7 @@ def make_server(config: MeshConfig) -> RelayServer:
     directory.mkdir(parents=True, exist_ok=True)
     lock = _lock(directory)
     try:
-        memory = RelayMemory(directory / "relay.sqlite")
+        memory = _open_memory(directory)
         trusted = TrustList(config.keys_directory / "trusted") if config.relay_needs_keys else None
         catalogue = Catalogue(config.journal_directory)
         writers = RemoteWriters(config.journal_directory, make_writer)
@@ -76,6 +79,22 @@ def make_server(config: MeshConfig) -> RelayServer:
 def _disk(config: MeshConfig) -> dict[str, Any]:
     disk = shutil.disk_usage(config.data_directory)
     return {"host": config.mesh.host or socket.gethostname(), "disk_bytes": disk.total, "disk_free_bytes": disk.free}
+
+
+def _open_memory(directory: Path) -> RelayMemory:
+    """Open the memory, on a full disk with the room that was set aside for this: else nobody would free any."""
+    path, reserve = directory / "relay.sqlite", directory / "relay.reserve"
+    try:
+        memory = RelayMemory(path)
+    except sqlite3.OperationalError as error:
+        if not reserve.exists():
+            raise OSError(errno.ENOSPC, f"cannot open {path} ({error}): free some space on its disk") from None
+        reserve.unlink()
+        return RelayMemory(path)
+    if not reserve.exists():
+        with contextlib.suppress(OSError), reserve.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+    return memory
 
 
 def _lock(directory: Path) -> int:

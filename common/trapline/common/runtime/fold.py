@@ -23,6 +23,7 @@ from trapline.common.runtime.fold_inputs import FoldInputs
 from trapline.common.runtime.hang import in_thread
 from trapline.common.runtime.memoir import Memoir, read_memoir
 from trapline.common.runtime.order import Order, PartitionKey, Step, pack_progress, unpack_progress
+from trapline.common.runtime.outputs import disk_full
 from trapline.common.runtime.publishing import publish
 from trapline.common.runtime.snapshot import read_snapshot, write_snapshot
 from trapline.common.runtime.stepping import SteppingNote
@@ -256,7 +257,16 @@ class FoldRunner(Generic[S]):
         progress = pack_progress(self._order.progress())
         outputs = {channel: context.outputs.writer(channel).next_seq for channel in self._fold.writes}
         values = {"state": dict(header), "consumed": progress, "outputs": outputs}
-        await asyncio.to_thread(write_snapshot, self._path, values, arrays)
+        try:
+            await asyncio.to_thread(write_snapshot, self._path, values, arrays)
+        except OSError as error:
+            if not disk_full(error):
+                raise
+            # The last one is still there, and so is what followed: it stays pinned until there is room.
+            context.counters["snapshots_failed"] += 1
+            context.trouble(f"{self._path}: {error.strerror}: no snapshot until there is room")
+            self._saved_at = time.monotonic()
+            return
         self._safe = {(channel, partition): floor for channel, partition, floor, _ in progress}
         for place in needed:
             key = (place.channel, place.partition)

@@ -33,6 +33,8 @@ class SteppingNote:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             os.truncate(file.fileno(), _SIZE)
+            # A full disk is an error here, and not the end of the process at the first note.
+            os.posix_fallocate(file.fileno(), 0, _SIZE)
             self._page = mmap.mmap(file.fileno(), _SIZE)
         in_hand, deaths, n_place, n_suspect = _HEAD.unpack_from(self._page)
         place, self._suspect = self._text(0, n_place), self._text(1, n_suspect)
