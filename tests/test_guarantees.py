@@ -20,6 +20,4 @@ def test_a_test_that_the_table_names_exists(name):
 
 def test_every_fault_has_its_tests_or_says_why_not():
     assert len(ROWS) >= 14
-    assert [fault for fault, cell in ROWS if "::" not in cell and "nothing to break" not in cell] == [
-        "network cut between hosts"
-    ]
+    assert [fault for fault, cell in ROWS if "::" not in cell and "nothing to break" not in cell] == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,20 +53,27 @@ def victims(pid: int, name: str, database: Path) -> list[int]:
         return []
 
 
-def torture(child, database: Path, seconds: float, seed: int) -> Counter[str]:
-    """Kill a random process of a mesh every second or so, for a while or until it has ended; return the deaths."""
+def torture(
+    child, database: Path, seconds: float, seed: int, names: Sequence[str] = VICTIMS, stops: float = 0.0
+) -> Counter[str]:
+    """Kill a random process of a mesh every second or so, for a while or until it has ended; return the deaths.
+
+    A share `stops` of them is stopped for that time instead, and then goes on.
+    """
     random, deaths, end = np.random.default_rng(seed), Counter(), time.monotonic() + seconds
     while child.poll() is None and time.monotonic() < end:
-        name = str(random.choice(VICTIMS))
+        name = str(random.choice(names))
         pids = victims(child.pid, name, database)
-        if pids:
-            try:
-                os.kill(int(random.choice(pids)), signal.SIGKILL)
-                deaths[name] += 1
-            except ProcessLookupError:
-                pass
+        pid, stopped = int(random.choice(pids)) if pids else 0, random.random() < stops and name != "postgres"
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP if stopped else signal.SIGKILL)
+                deaths["stopped" if stopped else name] += 1
         pause = time.monotonic() + random.uniform(0.2, 1.8)
         wait_for(lambda pause=pause: child.poll() is not None or time.monotonic() >= pause)
+        if pid and stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     return deaths
 
 

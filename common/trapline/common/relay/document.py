@@ -68,11 +68,12 @@ one, there are new partitions: `info` again, and read those from their `first_se
 ANSWERS: dict[str, dict[str, str]] = {
     "info": {
         "catalogue": "grows when the list of partitions changes",
-        "partitions": "`channel`, `partition`, `first_seq` (oldest that is still there), `next_seq`, `epoch`, `bytes` "
-        "(on the disk), `data_bytes` (of records)",
-        "groups": "`group`, `channel`, `partition`, `floor` (all before is done), `leased`, `redelivered`, `oldest_us` "
-        "(append of the first record that is not done; absent without one)",
-        "readers": "`reader`, `channel`, `partition`, `seq`, `safe`: what named readers said; `oldest_us` as of groups",
+        "partitions": "`channel`, `partition`, `first_seq` (oldest that is still there), `next_seq`, `epoch`, "
+        "`bytes` (of its files), `data_bytes` (of its records)",
+        "groups": "`group`, `channel`, `partition`, `floor` (all before is done), `leased`, "
+        "`redelivered` (given out again), `oldest_us` (when the first record not done was appended; absent without one)",
+        "readers": "`reader`, `channel`, `partition`, `seq`, `safe`: what named readers said; "
+        "`oldest_us` as for groups",
         "counters": "totals of this relay since its start, by name",
     },
     "fetch": {
