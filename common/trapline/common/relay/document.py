@@ -71,7 +71,8 @@ ANSWERS: dict[str, dict[str, str]] = {
         "partitions": "`channel`, `partition`, `first_seq` (oldest that is still there), `next_seq`, `epoch`, "
         "`bytes` (of its files), `data_bytes` (of its records)",
         "groups": "`group`, `channel`, `partition`, `floor` (all before is done), `leased`, "
-        "`redelivered` (given out again), `oldest_us` (when the first record not done was appended; absent without one)",
+        "`redelivered` (given out again), `oldest_us` (when the first record that is not done was appended; "
+        "absent without one)",
         "readers": "`reader`, `channel`, `partition`, `seq`, `safe`: what named readers said; "
         "`oldest_us` as for groups",
         "counters": "totals of this relay since its start, by name",
