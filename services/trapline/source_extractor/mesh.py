@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, erf, exp, pi, sqrt
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -117,12 +116,12 @@ def noise_mesh(sample: Pixels, shape: tuple[int, int], mesh_px: int, stride: int
     grids = (values.reshape(n_y, -1) for values in (level, rms))
     level, rms = (grid if nearest is None else grid[tuple(nearest)] for grid in grids)
     y, x = (Axis.of(shape[i], sample.shape[i], cell, stride) for i in (0, 1))
-    return NoiseMesh(_filtered(level, "odd"), _filtered(rms, "even"), y, x)
+    return NoiseMesh(_filtered(level, slope=True), _filtered(rms, slope=False), y, x)
 
 
-def _filtered(values: Float, beyond: Literal["odd", "even"]) -> Pixels:
-    """Return the median of each cell and its eight neighbours; beyond the edge a slope goes on, or comes back."""
-    wide = np.pad(values, 1, mode="reflect", reflect_type=beyond)
+def _filtered(values: Float, *, slope: bool) -> Pixels:
+    """Return the median of each cell and its eight neighbours; beyond the edge a slope goes on, or values stay."""
+    wide = np.pad(values, 1, mode="reflect", reflect_type="odd") if slope else np.pad(values, 1, mode="edge")
     return np.asarray(median_filter(wide, 3)[1:-1, 1:-1].clip(-_LARGEST, _LARGEST), np.float32)
 
 

@@ -101,7 +101,8 @@ def test_a_gradient_of_background_and_noise_is_followed() -> None:
     found = measure((field.pixels * slope + 20 * slope).astype(np.float32), image, AT_FIVE_SIGMA)
     assert found.rms_min is not None
     assert found.rms_max is not None
-    assert (found.rms_min, found.rms_max) == pytest.approx((1.0, 3.0), rel=0.2)
+    # What the background rises within a cell counts as noise: 2.5 over a cell are 0.7 in quadrature.
+    assert (found.rms_min, found.rms_max) == pytest.approx((1.0, 3.0), rel=0.25)
     columns = columns_of(found)
     _, row = nearest(columns, field.x, field.y)
     expected = field.peak * np.interp(field.x, np.arange(800), slope[0])

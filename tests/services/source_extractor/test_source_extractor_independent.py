@@ -1,4 +1,4 @@
-"""Agreement with programs that share no code with ours, where they are installed: source-extractor and PySE."""
+"""Agreement with Debian's source-extractor, which shares no code with ours, where it is installed."""
 
 from __future__ import annotations
 
@@ -98,18 +98,3 @@ def test_optical_apertures_are_those_of_source_extractor(tmp_path: Path) -> None
     # The backgrounds differ by a few hundredths of the noise, under 79 pixels each.
     assert np.abs(difference).max() < 0.35 * 79
     assert columns["flux_int_err"][row][both] == pytest.approx(theirs["FLUXERR_APER"][their_row][both], rel=0.1)
-
-
-def test_beams_are_those_of_pyse() -> None:
-    accessors: Any = pytest.importorskip("sourcefinder.image")
-    image = make_image((600, 600), round_beam(5.0), margin_px=10)
-    field = grid_field(7, image, spacing_px=60.0, snr=(15, 200))
-    axis = 5.0 / 2  # PySE counts half-axes at half maximum, in pixels
-    theirs = accessors.ImageData(field.pixels.T.astype(np.float32), (axis, axis, 0.0), WCS(fits_header((600, 600))))
-    found = theirs.extract(det=8, anl=3, force_beam=True)
-    at = {"x": np.array([s.x.value for s in found]), "y": np.array([s.y.value for s in found])}
-    peak = np.array([s.peak.value for s in found])
-    columns = columns_of(measure(field.pixels, image, ExtractorConfig()))
-    distance, row = nearest(at, columns["x"], columns["y"])
-    assert distance.max() < 0.5
-    assert np.std((peak[row] - columns["flux_peak"]) / columns["flux_peak_err"]) < 1.0
