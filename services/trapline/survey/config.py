@@ -77,6 +77,10 @@ class SurveyConfig(ServiceSection):
     decline_visits: int = Field(default=17, ge=1, le=1000, description="visits from there until it is gone")
     history_s: Seconds = Field(default=365 * 86_400.0, gt=0, description="how far back the history of an object goes")
 
+    def __hash__(self) -> int:
+        # What follows from a configuration alone is cached under it.
+        return hash(tuple(self.__dict__.values()))
+
     @property
     def t_start_us(self) -> int:
         """Begin of the first night in microseconds since 1970 UTC."""

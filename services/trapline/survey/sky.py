@@ -33,7 +33,8 @@ STAR = np.dtype(
 UNITS = {"ra_deg": "deg", "dec_deg": "deg", "flux_njy": "nJy", "period_s": "s", "phase_rad": "rad"}
 
 _GRID = HEALPix(NSIDE, order="nested")
-_CELL_DEG2 = float(_GRID.pixel_area.to_value("deg2"))
+_CELLS = 12 * NSIDE**2
+_CELL_DEG2 = 4 * math.pi * math.degrees(1.0) ** 2 / _CELLS
 _REACH_DEG = math.degrees(2 / NSIDE)  # no cell has a corner further than this from its centre
 _PER_CELL = 1 << 24  # numbers of the stars of a cell
 
@@ -44,7 +45,7 @@ class SkyError(ValueError):
 
 def cells_near(ra_deg: float, dec_deg: float, radius_deg: float) -> npt.NDArray[np.int64]:
     """Return the nested HEALPix cells that may have a part within a cone."""
-    lon, lat = _GRID.healpix_to_lonlat(np.arange(_GRID.npix))
+    lon, lat = _GRID.healpix_to_lonlat(np.arange(_CELLS))
     distance = separation_deg(lon.to_value("deg"), lat.to_value("deg"), ra_deg, dec_deg)
     return np.flatnonzero(distance < radius_deg + _REACH_DEG)
 
@@ -111,7 +112,7 @@ def _density_map(path: Path) -> Float:
             )
     except (OSError, ValueError, TypeError) as error:
         raise error if isinstance(error, SkyError) else SkyError(f"{path} is no .npy map: {error}") from None
-    lon, lat = _GRID.healpix_to_lonlat(np.arange(_GRID.npix))
+    lon, lat = _GRID.healpix_to_lonlat(np.arange(_CELLS))
     here = values[HEALPix(nside, order="nested").lonlat_to_healpix(lon, lat)].astype(float)
     mean = here.mean()
     if not mean > 0:
