@@ -50,7 +50,7 @@ def finished(process):
 
 
 def test_a_finite_run_announces_a_transient_to_plugins_and_ends_by_itself(tmp_path, sky):
-    with running("up", "--simulate", "--frames", "30", cwd=tmp_path, env=sky) as mesh:
+    with running("up", "--simulate", "--frames", "80", cwd=tmp_path, env=sky) as mesh:
         address = relay_address(tmp_path)
         printing = plugin("print_transients.py", address, cwd=tmp_path)
         plain = plugin("plain_zmq.py", address, "transients", cwd=tmp_path)
@@ -59,7 +59,7 @@ def test_a_finite_run_announces_a_transient_to_plugins_and_ends_by_itself(tmp_pa
     assert mesh.returncode == 0, output
     counts = re.search(r"stored: (\d+) images \((\d+) measured, (\d+) rejected\)", " ".join(output.split()))
     assert counts, output
-    assert tuple(map(int, counts.groups())) == (60, 60, 0)
+    assert tuple(map(int, counts.groups())) == (160, 160, 0)
     assert re.search(r"initial new_source \w+ at [\d.]+ [+-][\d.]+", output)
     event = re.search(r"^(\d+\.\d+) ([\d.]+) ([-\d.]+) (new_source|flare) ([\d.]+)$", printed, re.MULTILINE)
     assert event, printed

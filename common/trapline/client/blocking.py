@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
 from typing import Any, Self, TypeVar
 
 from trapline.client.asynchronous import AsyncMesh
@@ -29,6 +30,9 @@ class Mesh:
         self._mesh = AsyncMesh(connection)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="trapline client", daemon=True)
+        self._calls = threading.Lock()
+        self._waiting: set[Future[Any]] = set()
+        self._closed = False
 
     @property
     def address(self) -> str:
@@ -107,7 +111,7 @@ class Mesh:
                 yield self._call(anext(stream))
         finally:
             # A loop that was left may be collected long after the connection is closed.
-            if not self._loop.is_closed():
+            if not self._closed:
                 self._call(stream.aclose())
 
     def publish(
@@ -117,17 +121,30 @@ class Mesh:
         return self._call(self._mesh.publish(message, name=name, channel=channel, patience_s=patience_s))
 
     def _call(self, work: Awaitable[T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(_awaited(work), self._loop)
+        with self._calls:
+            if self._closed:
+                if isinstance(work, Coroutine):
+                    work.close()
+                raise CancelledError(f"the connection to {self.address} is closed")
+            future = asyncio.run_coroutine_threadsafe(_awaited(work), self._loop)
+            self._waiting.add(future)
         try:
             return future.result()
         except BaseException:
             # Ctrl-C reaches only this thread: what runs in the other must not go on alone.
             future.cancel()
             raise
+        finally:
+            self._waiting.discard(future)
 
     def _stop_loop(self) -> None:
+        with self._calls:
+            # What another thread asks from here on would never be answered.
+            self._closed = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        for future in list(self._waiting):
+            future.cancel()
         self._loop.close()
 
 

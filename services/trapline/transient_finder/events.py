@@ -72,6 +72,8 @@ def event_header(context: Context, at: Mapping[str, Any], finding: Finding, chan
     change
         Which event, and what of it.
     """
+    # Of what disappeared a forced flux may be here, or come later: that is timing, and no part of the event.
+    seen = finding.kind != "disappeared"
     return Transients(
         schema=SCHEMA,
         id=_record_id(context, change),
@@ -93,8 +95,8 @@ def event_header(context: Context, at: Mapping[str, Any], finding: Finding, chan
         pos_err_ew_deg=float(at["object_err_ew_deg"]),
         pos_err_ns_deg=float(at["object_err_ns_deg"]),
         band=context.band,
-        flux_peak=float(at["flux_peak"]),
-        flux_peak_err=float(at["flux_peak_err"]),
+        flux_peak=float(at["flux_peak"]) if seen else math.nan,
+        flux_peak_err=float(at["flux_peak_err"]) if seen else math.nan,
         unit=context.image.unit or "Jy",
         significance=finding.significance,
         certain=finding.certain,
