@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
+
+from trapline.common.journal.epochs import replace_file
 
 NAME = "visits.csv"
+TAKEN = "taken.json"
 
 
 class VisitLogError(ValueError):
@@ -113,3 +118,8 @@ def read_rows(path: Path) -> Iterator[VisitRow]:
             yield VisitRow(**{f.name: _TYPES[str(f.type)](values[f.name]) for f in fields(VisitRow)})
         except (KeyError, TypeError, ValueError) as error:
             raise VisitLogError(f"{path}, line {number}: {error}; it should be as `survey run` wrote it") from None
+
+
+def save_taken(directory: Path, taken: Mapping[str, Any]) -> None:
+    """Write what a run took besides its visits: sizes and counts of the store."""
+    replace_file(directory / TAKEN, json.dumps(taken).encode())

@@ -9,7 +9,10 @@ import pytest
 from trapline.common.sky import separation_deg
 from trapline.schemas.columns import Link, ids_to_array
 from trapline.schemas.lightcurves import POINTS
+from trapline.survey.extrapolate import Assumptions, extrapolate
+from trapline.survey.extrapolate import lines as extrapolated
 from trapline.survey.history import History
+from trapline.survey.reading import Run, read_run, text
 from trapline.survey.report import line, lines, summary
 from trapline.survey.score import Score
 from trapline.survey.visitlog import VisitLog, VisitLogError, VisitRow, read_rows
@@ -142,3 +145,39 @@ def test_a_line_of_the_table_names_what_went_wrong():
     assert "LOST" in line(row(0, lost=1, late=1), heading=True)
     assert line(row(0, late=1), heading=False).endswith("late\n")
     assert len(line(row(0), heading=True).splitlines()) == 2
+
+
+def test_a_year_is_what_the_steady_visits_take_times_their_number():
+    assumed = Assumptions(visits_per_night=100, nights=200, cadence_s=45.0, steady_from=2)
+    rows = [row(k, detections=1000 if k < 2 else 100, forced=50, alerts=1, points=2000) for k in range(4)]
+    found = extrapolate(rows, {"associator": 8.0, "database_dumper": 28.0}, 600_000, assumed)
+    visit, year = found["per_visit"], found["per_year"]
+    assert (visit["detections"], visit["forced"], visit["points"], visit["alerts"]) == (100, 50, 150, 1)
+    assert found["bytes_per_point"] == 300
+    assert year["visits"] == 20_000
+    assert year["points"] == 3_000_000
+    assert year["bytes"] == 900_000_000
+    assert visit["work_s"] == 9.0
+    assert year["work_h"] == 50.0
+    assert found["cores"] == pytest.approx(0.2)
+    assert found["regions"] == pytest.approx(7.0 / 45)
+    told = "\n".join(extrapolated(found, assumed))
+    assert "200 nights of 100 visits" in told
+    assert "900 MB a year" in told
+    assert "1 region(s)" in told
+    assert extrapolate([], {}, 0, assumed) == {}
+    assert "nothing" in next(extrapolated({}, assumed))
+
+
+def test_runs_are_told_side_by_side():
+    night = [row(k, t_us=k * 45_000_000, store_s=0.25, detections=10) for k in range(6)]
+    slow = [replace(r, store_s=0.75) for r in night]
+    told = list(text([Run("fast", night, {"store_bytes": 10}, {"associator": 1.0}), Run("slow", slow, {}, {})], 300))
+    (times,) = (line for line in told if line.startswith("store_s"))
+    assert times.split() == ["store_s", "0.2500", "0.7500"]
+    assert any("300 nights of 800 visits, one every 45 s" in line for line in told)
+
+
+def test_a_directory_without_a_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="survey run --directory"):
+        read_run(tmp_path)

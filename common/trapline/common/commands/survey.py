@@ -1,4 +1,4 @@
-"""Commands of the simulated survey: gen-sources, run, follow."""
+"""Commands of the simulated survey: gen-sources, run, follow, report."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from trapline.common.commands.options import EXPECTED, ConfigOption, JsonOption,
 from trapline.common.commands.options import run as run_coroutine
 from trapline.common.config import ConfigError
 from trapline.common.config.mesh import load_config
+from trapline.common.postgres.connection import open_database
 from trapline.common.postgres.errors import DatabaseError
 from trapline.common.supervisor.environment import Tables
 from trapline.common.supervisor.mesh import MeshError
@@ -99,11 +100,23 @@ async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[s
         await session.mesh.stop_service("survey")
         await session.drain()
         stored = await session.stored()
+        taken = {"stored": stored, "store_bytes": await _store_bytes(session)}
     report: Any = importlib.import_module("trapline.survey.report")
-    summary = {**report.summary(list(log.read_rows(file)) if file.exists() else []), "stored": stored}
+    log.save_taken(file.parent, taken)
+    summary = {**report.summary(list(log.read_rows(file)) if file.exists() else []), **taken}
     for line in report.lines(summary):
         console.print(line, soft_wrap=True, highlight=False)
+    console.print("`trapline survey report` has plots, comparisons, and what a year would take", style="dim")
     return summary
+
+
+async def _store_bytes(session: Session) -> int:
+    """Return the size of the database with its indexes."""
+    async with (
+        open_database(session.database.dsn, session.config.database, read_only=True) as database,
+        database.connection() as con,
+    ):
+        return int(await con.fetchval("SELECT pg_database_size(current_database())"))
 
 
 async def _finish(session: Session) -> None:
@@ -132,6 +145,32 @@ def follow(
         fail(error)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+@app.command(epilog="Example: trapline survey report trapline-survey other-survey --plot visits.png")
+def report(
+    directories: Annotated[
+        list[Path] | None, typer.Argument(help="Directories of surveys; several are compared.", show_default=False)
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw seconds and rows per visit: .png, .svg or .pdf.")] = None,
+    nights: Annotated[int, typer.Option(min=1, max=366, help="Nights of a year, to extrapolate to.")] = 300,
+    as_json: JsonOption = False,
+) -> None:
+    """Sum up runs, compare them side by side, and say what a year of such visits would take."""
+    reading: Any = importlib.import_module("trapline.survey.reading")
+    try:
+        runs = [reading.read_run(directory) for directory in directories or [_DIRECTORY]]
+        if as_json:
+            for run_read in runs:
+                sys.stdout.write(json.dumps(run_read.as_dict(nights)) + "\n")
+        else:
+            for line in reading.text(runs, nights):
+                sys.stdout.write(line + "\n")
+        if plot:
+            drawing: Any = importlib.import_module("trapline.survey.plot")
+            drawing.draw({run_read.name: run_read.rows for run_read in runs}, plot)
+    except EXPECTED as error:
+        fail(error)
 
 
 def _rows(log: Any, file: Path, *, once: bool) -> Iterator[Any]:
