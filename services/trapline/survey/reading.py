@@ -69,7 +69,7 @@ def read_run(directory: Path) -> Run:
         raise FileNotFoundError(f"there is no {file}: `trapline survey run --directory {directory}` writes it")
     taken = directory / "survey" / TAKEN
     values = json.loads(taken.read_text()) if taken.exists() else {}
-    return Run(directory.name, list(read_rows(file)), values, _busy_s(directory / "journal" / "status"))
+    return Run(str(directory), list(read_rows(file)), values, _busy_s(directory / "journal" / "status"))
 
 
 def text(runs: Sequence[Run], nights: int) -> Iterator[str]:
