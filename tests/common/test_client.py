@@ -75,6 +75,16 @@ def test_every_channel_can_be_subscribed_and_says_when_it_was_observed(channel):
     assert (event.time is not None) == timed
 
 
+def test_the_time_is_right_on_a_day_with_a_leap_second():
+    noon_us = 1_483_185_600_000_000  # 2016-12-31T12:00:00 UTC; that day had 86,401 s
+    message = EXAMPLES["transients"]
+    at_noon = Message(msgspec.structs.replace(message.header, t_us=noon_us), message.arrays)
+    with memory_mesh() as mesh:
+        mesh.publish(at_noon, name="0")
+        event = next(mesh.subscribe("transients", start="first"))
+    assert event.time.isot == "2016-12-31T12:00:00.000"
+
+
 def test_two_channels_at_once():
     with memory_mesh() as mesh:
         mesh.publish(EXAMPLES["transients"], name="0")

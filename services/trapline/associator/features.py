@@ -7,12 +7,12 @@ where they mean nothing. `[associator] features` names those to compute: of this
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
 
 from trapline.associator.history import History, Series
+from trapline.common.named import function_named
 
 Float = npt.NDArray[np.float64]
 Feature = Callable[[Series], Mapping[str, Float]]
@@ -36,16 +36,7 @@ def feature_named(name: str) -> Feature:
     ValueError
         When there is none. The text says which there are.
     """
-    if name in _FEATURES:
-        return _FEATURES[name]
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise ValueError(f"there is no feature {name!r}: use {', '.join(_FEATURES)}, or package.module:function")
-    try:
-        found: Feature = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the feature {name!r} cannot be imported: {error}") from None
-    return found
+    return function_named("feature", name, _FEATURES)
 
 
 def features_of(history: History, objects: npt.NDArray[np.intp], names: Iterable[str]) -> dict[str, Float]:

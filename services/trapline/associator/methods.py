@@ -7,7 +7,6 @@ founds an object. A kept object with several sources forks; a kept source with s
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -15,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from trapline.associator.candidates import Bool, Candidates, Float, RowNumbers
+from trapline.common.named import function_named
 
 Method = Callable[[Candidates], Candidates]
 
@@ -39,16 +39,7 @@ def method_named(name: str) -> Method:
     ValueError
         When there is none. The text says which there are.
     """
-    if name in _METHODS:
-        return _METHODS[name]
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise ValueError(f"there is no method {name!r}: use {', '.join(sorted(_METHODS))}, or package.module:function")
-    try:
-        found: Method = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the method {name!r} cannot be imported: {error}") from None
-    return found
+    return function_named("method", name, _METHODS)
 
 
 @register("deruiter")

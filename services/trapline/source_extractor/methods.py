@@ -7,12 +7,11 @@ region, sky positions, ids, forced photometry and messages. ``deploy/plugins/pho
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 
+from trapline.common.named import function_named
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.optical import measure_optical
 from trapline.source_extractor.radio import measure_radio
@@ -42,19 +41,10 @@ def method_named(name: str) -> Method:
     MethodError
         When there is none.
     """
-    if name in _methods:
-        return _methods[name]
-    module, _, function = name.partition(":")
-    if not function:
-        raise MethodError(f"there is no method {name!r}; there are {sorted(_methods)}, or give 'module:function'")
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise MethodError(f"method {name!r}: {error}") from None
-    if not callable(found):
-        raise MethodError(f"method {name!r} is not a function but {type(found).__name__}")
-    register(name, cast("Method", found))
-    return _methods[name]
+        return function_named("method", name, _methods)
+    except ValueError as error:
+        raise MethodError(str(error)) from None
 
 
 def extract(scene: Scene, settings: ExtractorConfig) -> PixelRows:

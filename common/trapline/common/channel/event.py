@@ -58,9 +58,13 @@ class Event:
         if t_us is None:
             return None
         # A plug-in that never asks for a time need not wait for astropy.
+        import numpy as np
         from astropy.time import Time
 
-        return Time(t_us // 1_000_000, t_us % 1_000_000 / 1e6, format="unix", scale="utc")
+        # By the calendar: astropy's seconds since 1970 are stretched on a day with a leap second.
+        time = Time(np.datetime64(t_us, "us"), format="datetime64", scale="utc")
+        time.format = "unix"
+        return time
 
     def table(self, name: str = "") -> Any:
         """Return a table of the record as an astropy `Table`: units from the schema, ids as text.
