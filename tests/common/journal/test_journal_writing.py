@@ -9,20 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from common_journal import record_size
+from common_journal import contents, record_size
 from trapline.common.journal import JournalError, JournalWriter, PartitionReader
 from trapline.common.journal.layout import HEADER_BYTES, segment_files
-
-
-def contents(reader, seq=None, **bounds):
-    """Return [(seq, frames)] of all records from a seq on."""
-    seq = reader.first_seq if seq is None else seq
-    found = []
-    while seq < reader.next_seq:
-        slab = reader.slab(seq, **({"max_bytes": 1 << 20, "max_records": 100} | bounds))
-        found += [(entry.seq, [bytes(slab.data[o : o + n]) for o, n in entry.spans]) for entry in slab.entries]
-        seq += len(slab.entries)
-    return found
 
 
 def test_records_of_any_shape_come_back(tmp_path):

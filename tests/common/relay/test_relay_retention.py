@@ -11,6 +11,7 @@ from common_relay import Bench, item
 from trapline.common.channel import ChannelReader, Gap, RelayConnection
 from trapline.common.config import ConfigError
 from trapline.common.journal import JournalWriter, PartitionReader
+from trapline.common.journal.spares import MOST_SPARES
 from trapline.common.relay.config import Retention
 from trapline.common.relay.requests import Position, Read
 from trapline.common.relay.retention import Keeper
@@ -194,3 +195,15 @@ async def test_a_channel_may_be_synced_less_often_than_others(tmp_path):
             assert context.outputs.writer("images").synced_seq == 0
             status = context.outputs.writer("status")
             assert status.synced_seq == status.next_seq > 0
+
+
+def test_a_relay_leaves_files_to_their_writers_but_not_on_a_full_disk(bench):
+    reader, left = fill(bench), [1 << 40]
+    kept = keeper(bench, Retention(limit_bytes=1), lambda: left[0], min_free_bytes=4096)
+    fill(bench, count=1)
+    assert (kept.is_due(), kept.is_due()) == (True, False), "a segment was filled"
+    kept.apply(0)
+    assert len(list(reader.directory.glob("spare-*"))) == MOST_SPARES
+    left[0] = 0
+    kept.apply(0)
+    assert not list(reader.directory.glob("spare-*"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import time
 from array import array
 from bisect import bisect_left, bisect_right
@@ -23,6 +21,7 @@ from trapline.common.journal.layout import (
     segment_path,
 )
 from trapline.common.journal.recovery import synced_before
+from trapline.common.journal.spares import give_up, map_segment
 
 _CLOCK_NS = 100_000_000
 
@@ -213,16 +212,17 @@ class PartitionReader:
         i = self._number_of(seq)
         return seq if seq < self._segments[i].next_seq else self._segments[i + 1].first_seq
 
-    def drop_before(self, seq: int) -> int:
-        """Unlink sealed segments whose records are all before `seq`, and return their bytes.
+    def drop_before(self, seq: int, *, keep_spares: bool = False) -> int:
+        """Take away sealed segments whose records are all before `seq`, and return their bytes.
 
-        Whoever still reads them keeps his mapping: the space is given back when he lets go.
+        Whoever still reads them keeps his mapping: the space is given back when he lets go. With `keep_spares` the
+        writer may get some of the files for new records.
         """
         freed = 0
         while len(self._segments) > 1 and self._segments[1].first_seq <= seq:
-            segment = self._segments.pop(0)
-            freed += len(segment.view)
-            segment.path.unlink(missing_ok=True)
+            # Our own map must be gone before the file can be a spare.
+            path = self._segments.pop(0).path
+            freed += give_up(path, keep=keep_spares)
         return freed
 
     def sealed(self) -> Iterator[tuple[int, int, int]]:
@@ -304,6 +304,5 @@ def _entry(view: memoryview, offset: int, start: int) -> Entry:
 
 
 def _map(first_seq: int, path: Path) -> _Segment:
-    with path.open("rb") as file:
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return _Segment(first_seq, path, view, os.fstat(file.fileno()).st_ino)
+    view, inode = map_segment(path)
+    return _Segment(first_seq, path, view, inode)

@@ -18,7 +18,6 @@ from trapline.common.journal.layout import (
 )
 
 _CHUNK = 1 << 20
-_ZEROS = bytes(_CHUNK)
 _MARK = "synced"
 
 
@@ -44,12 +43,13 @@ def mark_synced(directory: Path, seq: int) -> None:
 
 
 def recover(directory: Path) -> Tail:
-    """Find the end of a partition, and make everything behind it zero again.
+    """Find the end of a partition, and make an end there that nobody reads past.
 
     Only the newest segment, and the one before unless it was synced, can have been torn by a power cut.
     What stands behind the last intact record with a header of its own is kept beside the journal in a file
     ``torn-SEQ.bin``, and a segment behind that in one of its own. Bytes without a header are a record that was never
-    committed. What is damaged further ahead was damaged later: it is a gap, and `repair` mends it.
+    committed, or of an earlier segment. What is damaged further ahead was damaged later: it is a gap, and `repair`
+    mends it.
     """
     files = segment_files(directory)
     while files and files[-1][1].stat().st_size < HEADER_BYTES:
@@ -86,7 +86,8 @@ def _cut(directory: Path, tail: Tail) -> Tail:
     with tail.segment.open("r+b") as file, mmap.mmap(file.fileno(), 0) as view:
         if offset + 4 <= len(view) and view[offset : offset + 4] != bytes(4):
             torn = _keep_aside(directory, view, offset, tail.next_seq)
-        _zero(file.fileno(), view, offset)
+        # Enough: a writer makes an end behind each record before that can be seen.
+        os.pwrite(file.fileno(), bytes(min(HEADER_BYTES, len(view) - offset)), offset)
         os.fsync(file.fileno())
     return tail._replace(torn=torn)
 
@@ -124,11 +125,3 @@ def _last_byte(view: mmap.mmap, offset: int) -> int:
             return start + len(chunk)
         end = start
     return offset
-
-
-def _zero(descriptor: int, view: mmap.mmap, offset: int) -> None:
-    # A stale header further on could stand exactly where a reader will look for the next one.
-    for start in range(offset, len(view), _CHUNK):
-        length = min(_CHUNK, len(view) - start)
-        if view[start : start + length] != _ZEROS[:length]:
-            os.pwrite(descriptor, _ZEROS[:length], start)

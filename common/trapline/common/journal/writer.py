@@ -15,6 +15,7 @@ from typing import Self
 
 from trapline.common.journal.epochs import load_epochs, save_epochs, sync_directory
 from trapline.common.journal.layout import (
+    HEADER_BYTES,
     MAGIC_BYTES,
     MAX_FRAMES,
     Buffer,
@@ -24,9 +25,11 @@ from trapline.common.journal.layout import (
     segment_path,
 )
 from trapline.common.journal.recovery import mark_synced, recover
+from trapline.common.journal.spares import take_spare
 
 _MAX_BUFFERS = 1000  # of one pwritev: IOV_MAX is 1024
 DEFAULT_SEGMENT_BYTES = 16 << 20
+_NO_HEADER = bytes(HEADER_BYTES)
 
 
 class JournalError(RuntimeError):
@@ -133,7 +136,9 @@ class JournalWriter:
             size += more
         if self._file < 0 or self._offset + size > self._size:
             self._roll(size)
-        _pwritev(self._file, [header[MAGIC_BYTES:], *buffers], self._offset + MAGIC_BYTES)
+        # Behind it the file may hold what an earlier segment left there: no header but the next record's own.
+        end = _NO_HEADER[: self._size - self._offset - size]
+        _pwritev(self._file, [header[MAGIC_BYTES:], *buffers, end], self._offset + MAGIC_BYTES)
         # The first word of the first header is the commit: readers walk from record to record, and see none of these
         # before it. A whole header could be seen half written, and a record without a size be believed.
         os.pwrite(self._file, header[:MAGIC_BYTES], self._offset)
@@ -147,28 +152,39 @@ class JournalWriter:
         if self._sealed >= 0:
             # Recovery looks at two segments: no third before the first is safe.
             self.sync()
-        path = self.directory / "segment.new"
         length = max(self._segment_bytes, size + padding(size))
-        self._check_room(length)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        try:
-            # The disk may be full here, and nowhere else: never in the middle of a record.
-            os.posix_fallocate(descriptor, 0, length)
-        except OSError:
-            os.close(descriptor)
-            path.unlink()
-            raise
-        path.rename(segment_path(self.directory, self.next_seq))
+        path = segment_path(self.directory, self.next_seq)
+        self._check_limit(length)
+        descriptor = take_spare(self.directory, length, path.name)
+        if descriptor is None:
+            descriptor = self._new_segment(length, path)
+        # Before anything is written: a spare must not be found under its old name after a power cut.
         sync_directory(self.directory)
         with self._files:
             self._sealed, self._sealed_end = self._file, self.next_seq
             self._file, self._offset, self._size = descriptor, 0, length
 
-    def _check_room(self, length: int) -> None:
+    def _new_segment(self, length: int, path: Path) -> int:
+        self._check_disk(length)
+        new = self.directory / "segment.new"
+        descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            # The disk may be full here, and nowhere else: never in the middle of a record.
+            os.posix_fallocate(descriptor, 0, length)
+        except OSError:
+            os.close(descriptor)
+            new.unlink()
+            raise
+        new.rename(path)
+        return descriptor
+
+    def _check_limit(self, length: int) -> None:
         held = sum(path.stat().st_size for _, path in segment_files(self.directory)) if self._limit_bytes else 0
         if self._limit_bytes and held + length > self._limit_bytes:
             text = f"its segments hold {held} of at most {self._limit_bytes} bytes, and are still needed"
             raise OSError(errno.ENOSPC, text, str(self.directory))
+
+    def _check_disk(self, length: int) -> None:
         free = shutil.disk_usage(self.directory).free if self._min_free_bytes else 0
         if self._min_free_bytes and free - length < self._min_free_bytes:
             raise OSError(errno.ENOSPC, f"the disk has {free} bytes left", str(self.directory))

@@ -19,6 +19,7 @@ class Catalogue:
         self.root = root
         self.version = 0
         self._partitions: dict[Key, PartitionReader] = {}
+        self._sealed = 0
         root.mkdir(parents=True, exist_ok=True)
         self.discover()
 
@@ -43,14 +44,20 @@ class Catalogue:
 
     def _refresh(self, key: Key) -> bool:
         reader = self._partitions[key]
-        before = reader.next_seq
+        before, segments = reader.next_seq, reader.segment_count
         try:
             found = reader.rescan()
             reader.refresh()
         except (OSError, ValueError):
             # Gone while it was looked at, or closed to us: `discover` decides which.
             return False
+        self._sealed += reader.segment_count > segments
         return found or reader.next_seq > before
+
+    def take_sealed(self) -> int:
+        """Return how often a segment was seen to be complete since this was last asked."""
+        sealed, self._sealed = self._sealed, 0
+        return sealed
 
     def _directories(self) -> Iterator[tuple[Key, Path]]:
         for channel in _directories_in(self.root):

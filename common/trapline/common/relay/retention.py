@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from trapline.common.journal import PartitionReader
+from trapline.common.journal.spares import drop_spares
 from trapline.common.relay.catalogue import Catalogue
 from trapline.common.relay.config import Retention
 from trapline.common.relay.groups import Groups
@@ -31,7 +32,7 @@ class Freed(NamedTuple):
     """What retention did."""
 
     size: int
-    """bytes of the segments that were unlinked"""
+    """bytes of the segments that were given up; a few are kept for their writers"""
     forced: list[Forced]
 
 
@@ -67,12 +68,18 @@ class Keeper:
         self._free_bytes = free_bytes
         self._min_free_bytes = min_free_bytes
 
+    def is_due(self) -> bool:
+        """Tell whether a writer went on to a new segment since this was last asked."""
+        return self._catalogue.take_sealed() > 0
+
     def apply(self, now_us: int) -> Freed:
-        """Unlink sealed segments that are given up, and say which of them were still needed."""
+        """Take away sealed segments that are given up, and say which of them were still needed."""
         size = 0
         forced: list[Forced] = []
+        full = self._free_bytes() < self._min_free_bytes
         for key, reader in self._catalogue:
-            size += self._give_up(key, reader, now_us)
+            size += drop_spares(reader.directory) if full else 0
+            size += self._give_up(key, reader, now_us, keep_spares=not full)
             limit = self._rule(key).hard_limit_bytes
             while limit and reader.size_bytes > limit and self._may_drop(key, reader):
                 size += self._drop_oldest(key, reader, forced)
@@ -86,7 +93,7 @@ class Keeper:
     def _rule(self, key: Key) -> Retention:
         return self._rules.get(key[0]) or self._rules["*"]
 
-    def _give_up(self, key: Key, reader: PartitionReader, now_us: int) -> int:
+    def _give_up(self, key: Key, reader: PartitionReader, now_us: int, *, keep_spares: bool) -> int:
         """Drop what is older or more than the rule keeps, as far as nobody needs it."""
         rule, pinned = self._rule(key), self._pinned(key, reader)
         excess = reader.size_bytes - rule.limit_bytes if rule.limit_bytes else 0
@@ -96,7 +103,7 @@ class Keeper:
             if end_seq > pinned or (excess <= 0 and end_us >= oldest_us):
                 break
             target, excess = end_seq, excess - size
-        return reader.drop_before(target)
+        return reader.drop_before(target, keep_spares=keep_spares)
 
     def _pinned(self, key: Key, reader: PartitionReader) -> int:
         """Return the first record that somebody needs."""

@@ -114,7 +114,8 @@ class RelayServer:
                 if poll:
                     next_poll = now + self._config.poll_s
                 self._send_all(self.core.advance(now, poll=poll))
-                if now >= next_retention:
+                # A full segment is the time to give up another, which its writer may then use again.
+                if now >= next_retention or self._keeper.is_due():
                     next_retention = now + self._config.retention_s
                     self._apply_retention()
         finally:
