@@ -2,6 +2,8 @@
 
 import ast
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,18 @@ def test_the_entry_point_of_a_service_is_one_statement():
         body = ast.parse((SOURCES["services"] / service / "__main__.py").read_text()).body
         statements = [n for n in body if not isinstance(n, (ast.Import, ast.ImportFrom, ast.Expr))]
         assert len(statements) == 1, service
+
+
+def test_a_process_that_needs_no_astronomy_does_not_load_it():
+    """A mesh has a dozen processes: astropy and scipy in each would cost seconds at every start, and memory."""
+    code = (
+        "import sys, trapline.common.relay.process, trapline.common.runtime.daemon\n"
+        "from trapline.common.config.mesh import load_config\n"
+        "load_config()\n"
+        "print(*sorted({'astropy', 'scipy', 'sep', 'trapline.client'} & sys.modules.keys()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "tests")
+    assert run.stdout.split() == []
 
 
 def test_nothing_is_pickled_or_evaluated():

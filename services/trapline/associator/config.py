@@ -6,8 +6,6 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from trapline.associator.features import feature_named
-from trapline.associator.methods import method_named
 from trapline.common.config import Deg, Seconds, ServiceSection
 
 SearchDeg = Annotated[Deg, Field(gt=0, le=45)]
@@ -31,6 +29,7 @@ class AssociatorConfig(ServiceSection):
 
     method: str = Field(
         default="deruiter",
+        validate_default=False,
         description="how sources are joined to objects: deruiter (forks and shared sources), optimal (one to one, the "
         "likeliest as a whole), nearest (one to one, the closest first), or package.module:function",
     )
@@ -50,6 +49,7 @@ class AssociatorConfig(ServiceSection):
     )
     features: tuple[str, ...] = Field(
         default=(),
+        validate_default=False,
         description="further statistics of each object whose points changed, published with them: moments, ranks, "
         "scatter, slopes, two_epoch, times, or package.module:function",
     )
@@ -82,12 +82,17 @@ class AssociatorConfig(ServiceSection):
     @field_validator("method")
     @classmethod
     def _exists(cls, name: str) -> str:
+        # Every process reads this section: only the associator, and whoever names another method, needs the methods.
+        from trapline.associator.methods import method_named
+
         method_named(name)
         return name
 
     @field_validator("features")
     @classmethod
     def _all_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from trapline.associator.features import feature_named
+
         for name in names:
             feature_named(name)
         return names

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from trapline.common.region import bounding_cone
 from trapline.common.sky import separation_deg, vectors_to_sky
 from trapline.schemas.columns import Array, Arrays, Kind
 from trapline.schemas.described import Unregistered
@@ -132,6 +131,8 @@ def _near(header: Header, region: Cone) -> bool:
 
 def _cone_of(image: Image) -> Cone | None:
     if image.wcs and image.shape:
+        from trapline.common.region import bounding_cone
+
         axis, radius = bounding_cone(image.wcs, image.shape, image.radius_deg, image.margin_px)
         ra, dec = vectors_to_sky(axis)
         return float(ra), float(dec), radius

@@ -214,12 +214,15 @@ def _private_directory() -> Path:
 @cache
 def service_names() -> tuple[str, ...]:
     """Return the packages under `trapline` that are services: those with a `service` module beside a `config`."""
-    packages = [m.name for m in pkgutil.iter_modules(trapline.__path__, "trapline.") if m.ispkg]
-    return tuple(sorted(p.rpartition(".")[2] for p in packages if _has(p, "config") and _has(p, "service")))
+    names = [m.name for m in pkgutil.iter_modules(trapline.__path__) if m.ispkg]
+    return tuple(sorted(name for name in names if _is_service(name)))
 
 
-def _has(package: str, module: str) -> bool:
-    return importlib.util.find_spec(f"{package}.{module}") is not None
+def _is_service(name: str) -> bool:
+    # Nothing is imported: `trapline.client` alone would bring astropy into every process.
+    spec = importlib.util.find_spec(f"trapline.{name}")
+    places = spec.submodule_search_locations if spec and spec.submodule_search_locations else ()
+    return any((Path(place) / "config.py").exists() and (Path(place) / "service.py").exists() for place in places)
 
 
 @cache
