@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from trapline.common.channel.interface import GRACE_S, Notice, RelayRefusedError, Reply, RequestCalls
-from trapline.common.journal import Entry, Slab, now_us
+from trapline.common.journal import Slab, now_us
 from trapline.common.journal.epochs import Epoch, Epochs
 from trapline.common.relay.core import Answer, RelayCore
 from trapline.common.relay.memory import RelayMemory
@@ -79,18 +79,18 @@ class MemoryPartition:
         if not self.first_seq <= seq <= self.next_seq:
             raise IndexError(f"this partition holds {self.first_seq} to {self.next_seq - 1}, not {seq}")
         parts: list[bytes] = []
-        entries: list[Entry] = []
+        rows: list[list[int]] = []
         position = 0
         for kept in self._records[seq - self.first_seq :][:max_records]:
-            if entries and position + kept.size > max_bytes:
+            if rows and position + kept.size > max_bytes:
                 break
-            spans = []
+            row = [seq + len(rows), self.epoch, kept.t_us]
             for frame in kept.frames:
-                spans.append((position, len(frame)))
+                row += (position, len(frame))
                 position += len(frame)
             parts += kept.frames
-            entries.append(Entry(seq + len(entries), self.epoch, kept.t_us, spans))
-        return Slab(memoryview(b"".join(parts)), entries)
+            rows.append(row)
+        return Slab(memoryview(b"".join(parts)), rows)
 
     def seq_at(self, t_us: int) -> int:
         """Return the seq of the first record that was appended at or after a time."""

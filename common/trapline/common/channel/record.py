@@ -59,10 +59,9 @@ def unpack_slab(description: Mapping[str, Any], data: memoryview) -> Iterator[Re
     """Yield the records of a slab of an answer; their frames are slices of its buffer."""
     channel, partition = description["channel"], description["partition"]
     attempts = description.get("attempts", 0)
-    for seq, epoch, t_us, *spans in description["records"]:
-        bounds = iter(spans)
-        frames = [data[start : start + length] for start, length in zip(bounds, bounds, strict=True)]
-        yield Record(Place(channel, partition, epoch, seq), t_us, frames, attempts)
+    for row in description["records"]:
+        frames = [data[start : start + length] for start, length in zip(row[3::2], row[4::2], strict=True)]
+        yield Record(Place(channel, partition, row[1], row[0]), row[2], frames, attempts)
 
 
 def unpack_gaps(description: Mapping[str, Any], cursor_seq: int) -> Iterator[Gap]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -52,6 +53,7 @@ class Epochs(msgspec.Struct):
         self.open, self.boot = True, boot_id()
 
 
+@cache
 def boot_id() -> str:
     """Return what names this run of the machine; nothing where it has no name."""
     try:
@@ -66,6 +68,26 @@ def load_epochs(directory: Path) -> Epochs:
         return msgspec.json.decode((directory / FILE).read_bytes(), type=Epochs)
     except FileNotFoundError:
         return Epochs()
+
+
+class EpochsFile:
+    """The epochs of a partition for one who asks often: the file is read when it is another one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / FILE
+        self._seen: tuple[int, int] | None = None
+        self._epochs = Epochs()
+
+    def read(self) -> Epochs:
+        """Return the epochs, as the writer last wrote them; none when the partition is new."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return Epochs()
+        seen = status.st_ino, status.st_mtime_ns
+        if seen != self._seen:
+            self._epochs, self._seen = load_epochs(self._path.parent), seen
+        return self._epochs
 
 
 def save_epochs(directory: Path, epochs: Epochs) -> None:

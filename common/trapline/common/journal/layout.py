@@ -113,6 +113,18 @@ def frame_spans(segment: Buffer, offset: int, header: RecordHeader) -> list[tupl
     return spans
 
 
+def describe_record(segment: Buffer, offset: int, start: int) -> list[int]:
+    """Return ``[seq, epoch, t_us, offset, length, offset, length, ...]`` of a record, offsets counted from `start`."""
+    _, epoch, seq, t_us, _, n_frames, _ = header = _HEADER.unpack_from(segment, offset)
+    if n_frames == 1:
+        table = offset + HEADER_BYTES
+        return [seq, epoch, t_us, table + ALIGN - start, *_LENGTH.unpack_from(segment, table)]
+    row: list[int] = [seq, epoch, t_us]
+    for position, length in frame_spans(segment, offset, RecordHeader(*header)):
+        row += (position - start, length)
+    return row
+
+
 def intact(segment: memoryview, offset: int, header: RecordHeader) -> bool:
     """Tell whether the frames of a plausible record are inside it and have the checksum that was written with them."""
     body = offset + HEADER_BYTES

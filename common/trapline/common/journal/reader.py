@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from trapline.common.journal.epochs import Epochs, load_epochs
+from trapline.common.journal.epochs import Epochs, EpochsFile
 from trapline.common.journal.layout import (
     HEADER_BYTES,
-    frame_spans,
+    describe_record,
     intact,
     plausible,
     read_header,
@@ -48,7 +48,13 @@ class Slab(NamedTuple):
     """Records that stand one after the other in a segment, as one buffer."""
 
     data: memoryview
-    entries: list[Entry]
+    rows: list[list[int]]
+    """of each record ``[seq, epoch, t_us, offset, length, offset, length, ...]``, as answers of a relay say it"""
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Return the same with names."""
+        return [Entry(row[0], row[1], row[2], list(zip(row[3::2], row[4::2], strict=True))) for row in self.rows]
 
 
 @dataclass(slots=True)
@@ -106,6 +112,7 @@ class PartitionReader:
         self._segments: list[_Segment] = []
         self._listed_ns = -1
         self._known = Epochs()
+        self._epochs = EpochsFile(directory)
         self.refresh()
 
     @property
@@ -140,7 +147,7 @@ class PartitionReader:
 
     def epochs(self) -> Epochs:
         """Return the epochs of the partition, as its writer last wrote them."""
-        return load_epochs(self.directory)
+        return self._epochs.read()
 
     def refresh(self) -> bool:
         """Take notice of new records, and return whether there are any."""
@@ -178,7 +185,7 @@ class PartitionReader:
         # What retention dropped lately may still be listed.
         new = [_map(seq, path) for seq, path in segment_files(self.directory) if seq not in held]
         self._segments = sorted([*self._segments, *new], key=lambda segment: segment.first_seq)
-        before, self._known = self._known, self.epochs()
+        before, self._known = self._known, self._epochs.read()
         # Also those that were the last one until now, and may have been written to since.
         for segment in self._segments[:-1]:
             segment.walk(check=False)
@@ -248,8 +255,8 @@ class PartitionReader:
             last = len(segment.offsets)
         last = max(first + 1, min(last, first + max_records, len(segment.offsets)))
         end = segment.offsets[last] if last < len(segment.offsets) else segment.end
-        entries = [_entry(segment.view, segment.offsets[i], start) for i in range(first, last)]
-        return Slab(segment.view[start:end], entries)
+        rows = [describe_record(segment.view, offset, start) for offset in segment.offsets[first:last]]
+        return Slab(segment.view[start:end], rows)
 
     def first_frames(self, since: int) -> Iterator[tuple[Entry, memoryview]]:
         """Yield the records from `since` on, each with its first frame, past what is dropped or damaged."""
@@ -295,12 +302,6 @@ class PartitionReader:
         if not self.first_seq <= seq < self.next_seq:
             raise IndexError(f"{self.directory} holds {self.first_seq} to {self.next_seq - 1}, not {seq}")
         return bisect_right(self._segments, seq, key=lambda s: s.first_seq) - 1
-
-
-def _entry(view: memoryview, offset: int, start: int) -> Entry:
-    header = read_header(view, offset)
-    spans = [(position - start, length) for position, length in frame_spans(view, offset, header)]
-    return Entry(header.seq, header.epoch, header.t_us, spans)
 
 
 def _map(first_seq: int, path: Path) -> _Segment:

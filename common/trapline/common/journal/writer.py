@@ -138,7 +138,8 @@ class JournalWriter:
             self._roll(size)
         # Behind it the file may hold what an earlier segment left there: no header but the next record's own.
         end = _NO_HEADER[: self._size - self._offset - size]
-        _pwritev(self._file, [header[MAGIC_BYTES:], *buffers, end], self._offset + MAGIC_BYTES)
+        behind = size - MAGIC_BYTES + len(end)
+        _pwritev(self._file, [header[MAGIC_BYTES:], *buffers, end], self._offset + MAGIC_BYTES, behind)
         # The first word of the first header is the commit: readers walk from record to record, and see none of these
         # before it. A whole header could be seen half written, and a record without a size be believed.
         os.pwrite(self._file, header[:MAGIC_BYTES], self._offset)
@@ -232,8 +233,10 @@ class JournalWriter:
         self.close()
 
 
-def _pwritev(descriptor: int, buffers: list[Buffer], offset: int) -> None:
-    """Write all buffers: `os.pwritev` may stop early, and takes a bounded number."""
+def _pwritev(descriptor: int, buffers: list[Buffer], offset: int, size: int) -> None:
+    """Write all buffers, of `size` bytes: `os.pwritev` may stop early, and takes a bounded number."""
+    if len(buffers) <= _MAX_BUFFERS and os.pwritev(descriptor, buffers, offset) == size:
+        return
     for start in range(0, len(buffers), _MAX_BUFFERS):
         part = [memoryview(b).cast("B") for b in buffers[start : start + _MAX_BUFFERS]]
         while part:

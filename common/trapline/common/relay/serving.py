@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
-from trapline.common.journal import Entry, Slab
+from trapline.common.journal import Slab
 from trapline.common.relay.groups import Groups, Share
 from trapline.common.relay.partitions import Partition, Partitions
 from trapline.common.relay.readers import Readers
@@ -20,20 +19,15 @@ Part = tuple[Description, memoryview]
 _MOST_RECORDS = 10_000  # of a partition in one answer: what it takes to describe them is bounded as well
 
 
-def describe(entries: list[Entry]) -> list[list[int]]:
-    """Return ``[seq, epoch, t_us, offset, length, offset, length, ...]`` for each record of a slab."""
-    return [[seq, epoch, t_us, *chain.from_iterable(spans)] for seq, epoch, t_us, spans in entries]
-
-
 def only_headers(slab: Slab) -> Slab:
     """Return a small slab with the first frame of each record: a copy, so that the rest need not travel."""
-    parts, entries, position = [], [], 0
-    for entry in slab.entries:
-        start, length = entry.spans[0] if entry.spans else (0, 0)
+    parts, rows, position = [], [], 0
+    for row in slab.rows:
+        start, length = row[3:5] or (0, 0)
         parts.append(slab.data[start : start + length])
-        entries.append(entry._replace(spans=[(position, length)]))
+        rows.append([*row[:3], position, length])
         position += length
-    return Slab(memoryview(b"".join(parts)), entries)
+    return Slab(memoryview(b"".join(parts)), rows)
 
 
 def settle_cursor(reader: Partition, cursor: Cursor) -> tuple[int, Description]:
@@ -67,16 +61,16 @@ def serve_cursor(
         return None
     bound = 1 << 62 if headers_only else max_bytes
     slab = reader.slab(seq, max_bytes=bound, max_records=max_records)
-    if not slab.entries and not notes:
+    if not slab.rows and not notes:
         return None
     if headers_only:
         slab = only_headers(slab)
     description = {
         "channel": cursor.channel,
         "partition": cursor.partition,
-        "next_seq": seq + len(slab.entries),
+        "next_seq": seq + len(slab.rows),
         "end": reader.next_seq,
-        "records": describe(slab.entries),
+        "records": slab.rows,
         **notes,
     }
     return description, slab.data
@@ -120,7 +114,7 @@ def serve_lease(
                 slab = reader.slab(seq, max_bytes=1, max_records=1)
                 budget -= len(slab.data)
                 description = {"channel": channel, "partition": name, "attempts": attempts}
-                yield description | {"records": describe(slab.entries)}, slab.data
+                yield description | {"records": slab.rows}, slab.data
 
 
 def _skip_damaged(reader: Partition, share: Share, seq: int, counters: Counter[str]) -> bool:
