@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from contract_records import fill, lease, number_of
-from trapline.common.channel import GroupMember
-from trapline.common.relay.requests import Ack, Extend, Item, Leave, Nack
+from trapline.common.channel import GroupMember, RelayRefusedError
+from trapline.common.relay.requests import Ack, Extend, Item, Leave, Nack, Position, Read
 from waiting import until
 
 
@@ -137,3 +139,30 @@ async def test_members_share_a_channel_and_lose_nothing(connect):
     for task in workers:
         task.cancel()
     assert sorted(seen["a"] + seen["b"]) == list(range(40))
+
+
+async def test_who_is_forgotten_needs_nothing_any_more_but_never_one_at_work(channels):
+    await fill(channels, 3)
+    records = await lease(channels, max_records=2)
+    with pytest.raises(RelayRefusedError, match="stop them first"):
+        await channels.forget("g")
+    await channels.ack(Ack(group="g", items=items(records)))
+    await channels.position(Position(reader="g", reads=[Read("images", "0", 3, 2)]))
+    forgotten = await channels.forget("g")
+    assert forgotten == [{"kind": kind, "channel": "images", "partition": "0"} for kind in ("group", "reader")]
+    info = await channels.info()
+    assert (info["groups"], info["readers"], await channels.forget("g")) == ([], [], [])
+    assert [number_of(r) for r in await lease(channels, max_records=9)] == [0, 1, 2], "it begins anew"
+
+
+async def test_a_group_whose_worker_waits_is_at_work(connect):
+    worker, other = await connect(), await connect()
+    waiting = asyncio.create_task(lease(worker, wait_ms=20_000))
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await other.forget("g")
+            except RelayRefusedError:
+                break
+    await fill(other, 1)
+    assert [number_of(r) for r in await waiting] == [0]

@@ -57,6 +57,20 @@ def test_top_without_a_terminal_prints_and_without_a_relay_says_so(relay, tmp_pa
     assert done.returncode == 1 and "no answer from the relay" in done.stderr
 
 
+async def test_a_plug_in_that_will_not_come_back_is_forgotten_for_good(relay, tmp_path):
+    with relay.writer("transients/0") as writer:
+        writer.append(encode(message(0)))
+    async with RelayConnection(relay.address) as connection:
+        member = GroupMember(connection, "old-plugin", "w", ("transients",))
+        await member.ack(await member.lease(2, 5.0))
+    done = trapline("journal", "forget", "old-plugin", cwd=tmp_path, env=env(relay))
+    assert done.stdout == "forgotten: the group old-plugin of transients/0\n"
+    relay.kill()
+    relay.start()
+    again = trapline("journal", "forget", "old-plugin", cwd=tmp_path, env=env(relay))
+    assert again.returncode == 1 and "there is no group or reader 'old-plugin'; there are " in again.stderr
+
+
 def ids(directory, name):
     reader = PartitionReader(directory / "journal" / name)
     return [decode_header(frame).id for _, frame in reader.first_frames(0)]

@@ -19,6 +19,7 @@ from trapline.common.relay.requests import (
     Extend,
     Fetch,
     Find,
+    Forget,
     Info,
     Lease,
     Leave,
@@ -116,6 +117,13 @@ class Channels(Protocol):
         """Return how far a named reader said that it is."""
         ...
 
+    async def forget(self, name: str) -> list[dict[str, str]]:
+        """Forget a group or a named reader, and return ``kind``, ``channel`` and ``partition`` of what it had.
+
+        Nothing is kept for it any more. `RelayRefusedError` when workers of the group are at work.
+        """
+        ...
+
     def notify(self, request: Notice) -> None:
         """Say something that only saves waiting, or is said again: it may be lost."""
         ...
@@ -187,3 +195,7 @@ class RequestCalls(abc.ABC):
         """See `Channels.positions`."""
         reply = await self.request(Positions(reader=reader))
         return msgspec.convert(reply.values["positions"], list[Read])
+
+    async def forget(self, name: str) -> list[dict[str, str]]:
+        """See `Channels.forget`."""
+        return list((await self.request(Forget(name=name))).values["forgotten"])

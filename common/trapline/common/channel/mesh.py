@@ -176,6 +176,11 @@ class MeshConnection:
         found = await asyncio.gather(*(peer.connection.positions(reader) for peer in self._peers))
         return [read for reads in found for read in reads]
 
+    async def forget(self, name: str) -> list[dict[str, str]]:
+        """See `Channels.forget`; at all relays, or an error says which did not."""
+        found = await asyncio.gather(*(peer.connection.forget(name) for peer in self._peers))
+        return [row for rows in found for row in rows]
+
     def notify(self, request: Notice) -> None:
         """See `Channels.notify`."""
         match request:

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from trapline.common.commands.options import ConfigOption, JsonOption, fail
+from trapline.common.channel import Connection
+from trapline.common.commands.options import ConfigOption, JsonOption, RelayOption, fail, relay_connection, run
 from trapline.common.config import ConfigError
 from trapline.common.config.mesh import load_config
 from trapline.common.journal import JournalError, PartitionReader
@@ -105,6 +106,27 @@ def repair_partitions(
             sys.stdout.write(f"{name}: records that can be read: {runs}; the damaged file is kept as {one.kept}\n")
         if not mended:
             sys.stdout.write(f"{name}: no segment is damaged\n")
+
+
+@journal.command(epilog="Example: trapline journal forget my-old-plugin")
+def forget(
+    name: Annotated[str, typer.Argument(help="A group or a named reader, as `trapline status` shows it.")],
+    config: ConfigOption = None,
+    relay: RelayOption = None,
+) -> None:
+    """Forget a plug-in or service that will not come back, so that nothing is kept for it any more."""
+    for row in run(_forget(relay_connection(config, relay), name)):
+        sys.stdout.write(f"forgotten: the {row['kind']} {name} of {row['channel']}/{row['partition']}\n")
+
+
+async def _forget(connection: Connection, name: str) -> list[dict[str, str]]:
+    async with connection as channels:
+        forgotten = await channels.forget(name)
+        if not forgotten:
+            info = await channels.info()
+            known = sorted({g["group"] for g in info["groups"]} | {r["reader"] for r in info["readers"]})
+            raise ValueError(f"there is no group or reader {name!r}; there are {', '.join(known) or 'none'}")
+        return forgotten
 
 
 def chosen(names: list[str] | None, config: Path | None) -> Iterator[tuple[str, PartitionReader]]:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from trapline.common.relay.groups import Groups
+from trapline.common.relay.ledger import Ledger
 from trapline.common.relay.memory import RelayMemory
 from trapline.common.relay.partitions import Appender, Partition, Partitions
-from trapline.common.relay.presence import Speakers
-from trapline.common.relay.readers import Readers
 from trapline.common.relay.requests import (
-    Ack,
     AnyRequest,
     Append,
-    Extend,
     Fetch,
     Find,
     Info,
-    Item,
     Lease,
-    Leave,
-    Nack,
-    Position,
-    Positions,
     RequestError,
     Tick,
     pack_error,
@@ -35,7 +25,6 @@ from trapline.common.relay.requests import (
     request_id,
 )
 from trapline.common.relay.serving import overview, serve_fetch, serve_lease
-from trapline.common.relay.standing import share_of, stands
 from trapline.common.relay.waiting import Waiter, Waiters
 from trapline.common.security.guard import Guard, Peer
 from trapline.common.security.trust import TrustList
@@ -78,15 +67,14 @@ class RelayCore:
         facts: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.catalogue = partitions
-        self.groups, self.readers = Groups(lease_s), Readers()
         self.counters: Counter[str] = Counter()
         self.guard = Guard(trusted, self.counters)
         self._memory = memory
         self._facts = facts
-        self._memory.load(self.groups, self.readers)
         self._appender = appender
         self._waiters = Waiters()
-        self._speakers = Speakers()
+        self._ledger = Ledger(partitions, memory, self._waiters, self.counters, lease_s=lease_s)
+        self.groups, self.readers = self._ledger.groups, self._ledger.readers
         self._news: set[str] = set()
         self._news_for_all = False
 
@@ -107,15 +95,15 @@ class RelayCore:
         """Answer those who wait and whose time has come; with `poll`, look for records that no tick announced."""
         if poll:
             self._look_around()
-        expired = self.groups.expire(now)
-        self.counters["leases_expired"] += len(expired)
-        self._news.update(expired)
+        self.counters["leases_expired"] += self._ledger.expire(now)
+        self._news |= self._ledger.news
+        self._ledger.news.clear()
         if self._news or self._news_for_all:
             concerned = self._waiters.concerned(None if self._news_for_all else self._news)
             self._news, self._news_for_all = set(), False
             yield from self._answer_waiting(concerned, now, due=False)
         yield from self._answer_waiting(self._waiters.due(now), now, due=True)
-        self._remember()
+        self._ledger.remember()
 
     def next_deadline(self) -> float | None:
         """Return when `advance` has something to do even if nothing happens."""
@@ -125,10 +113,7 @@ class RelayCore:
     def forget_peer(self, peer: bytes) -> None:
         """Give up the requests of a peer that has gone, and give back the leases of the workers it spoke for."""
         self._waiters.remove_of_peer(peer)
-        for group, worker in self._speakers.forget(peer):
-            given_back = self.groups.release_worker(group, worker, failed=True)
-            self.counters["leases_of_vanished"] += len(given_back)
-            self._news.update(given_back)
+        self._ledger.forget_peer(peer)
 
     def note_stall(self, seconds: float) -> None:
         """Give leases the time in which this process could not be told that they are extended."""
@@ -137,7 +122,7 @@ class RelayCore:
 
     def close(self) -> None:
         """Write what is not written, and let go of the files."""
-        self._remember()
+        self._ledger.remember()
         self._appender.close()
         self._memory.close()
 
@@ -145,17 +130,6 @@ class RelayCore:
     def n_waiting(self) -> int:
         """Number of requests that wait for records."""
         return len(self._waiters)
-
-    def _remember(self) -> None:
-        """Store what groups and readers said; what a full disk does not take is tried again."""
-        shares, positions = list(self.groups.take_dirty()), list(self.readers.take_dirty())
-        try:
-            self._memory.save(shares, positions)
-        except sqlite3.Error:
-            self.counters["memory_failures"] += 1
-            self.readers.mark_dirty((name, channel, partition) for name, channel, partition, _, _ in positions)
-            for _, share in shares:
-                share.dirty = True
 
     def _look_around(self) -> None:
         """Take notice of records and partitions that nobody announced."""
@@ -214,55 +188,18 @@ class RelayCore:
                 return None
             case Append():
                 values = self._append(request, body)
+            case Info():
+                values = self.guard.visible(who, self.info())
+            case Find():
+                values = {"seq": self._partition(request.channel, request.partition).seq_at(request.t_us)}
             case _:
-                values = self.guard.visible(who, self._note(peer, request, now))
+                values = self.guard.visible(who, self._ledger.note(peer, request, now))
         return pack_reply(request.id, values) if request.id else None
 
     def _let_wait(self, waiter: Waiter) -> None:
         if self._waiters.count_of(waiter.peer) >= _MOST_WAITING:
             raise RequestError(f"{_MOST_WAITING} requests of this client wait already: wait for their answers first")
         self._waiters.add(waiter)
-
-    def _note(self, peer: bytes, request: AnyRequest, now: float) -> dict[str, Any]:
-        """Do what needs no records and no waiting, and return what to answer."""
-        match request:
-            case Info():
-                return self.info()
-            case Find():
-                return {"seq": self._partition(request.channel, request.partition).seq_at(request.t_us)}
-            case Position():
-                for r in request.reads:
-                    self.readers.report(request.reader, r.channel, r.partition, r.seq, r.safe)
-            case Positions():
-                found = self.readers.of(request.reader)
-                return {"positions": [{"channel": c, "partition": p, **at._asdict()} for c, p, at in found]}
-            case Extend():
-                return {"kept": self._extend(peer, request, now)}
-            case Leave():
-                self._leave(request.group, request.worker)
-            case Ack() | Nack():
-                self._finish(request)
-        return {}
-
-    def _leave(self, group: str, worker: str) -> None:
-        self._waiters.remove_if(
-            lambda w: isinstance(w.request, Lease) and (w.request.group, w.request.worker) == (group, worker)
-        )
-        self._news.update(self.groups.release_worker(group, worker, failed=False))
-
-    def _finish(self, request: Ack | Nack) -> None:
-        """Note what a worker says of its records. What does not exist cannot be done."""
-        for item in request.items:
-            reader = self.catalogue.get(item.channel, item.partition)
-            if reader is None or not stands(reader, item):
-                self.counters["items_unknown"] += 1
-                continue
-            share = share_of(self.groups, request.group, item.channel, item.partition, reader)
-            if isinstance(request, Ack):
-                share.finish(item.seq)
-            elif share.holds(request.worker, item.seq):
-                share.give_back(item.seq, failed=request.failed)
-                self._news.add(item.channel)
 
     def _answer(self, peer: bytes, request: Fetch | Lease, now: float, *, empty: bool) -> Frames | None:
         """Return the records that a request is after; without any, nothing, or an empty answer when it is due."""
@@ -271,7 +208,7 @@ class RelayCore:
             values: dict[str, Any] = {"lease_s": self.groups.lease_s}
             changed = False
             if found:
-                self._speakers.speaks(peer, request.group, request.worker)
+                self._ledger.speakers.speaks(peer, request.group, request.worker)
         else:
             found = list(serve_fetch(self.catalogue, request, self.counters))
             values = {"catalogue": self.catalogue.version}
@@ -280,20 +217,6 @@ class RelayCore:
             return None
         values["slabs"] = [description for description, _ in found]
         return pack_reply(request.id, values, [data for _, data in found])
-
-    def _extend(self, peer: bytes, request: Extend, now: float) -> int:
-        group, worker = request.group, request.worker
-        items, handling = self._standing(request.items), self._standing(request.handling)
-        kept = [self.groups.extend((group, i.channel, i.partition), i.seq, worker, now) for i in items]
-        self.groups.note_handling(group, worker, {(i.channel, i.partition, i.seq) for i in handling})
-        if any(kept):
-            self._speakers.speaks(peer, group, worker)
-        return sum(kept)
-
-    def _standing(self, items: list[Item]) -> list[Item]:
-        """Return those of some leased records that a power cut did not take."""
-        get = self.catalogue.get
-        return [i for i in items if (reader := get(i.channel, i.partition)) and stands(reader, i)]
 
     def _append(self, request: Append, body: Frames) -> dict[str, Any]:
         if not body:

@@ -178,6 +178,17 @@ class Groups:
         """Return the groups that have not done everything before a record."""
         return sorted(k[0] for k, s in self._shares.items() if k[1:] == (channel, partition) and s.floor < seq)
 
+    def is_leasing(self, group: str) -> bool:
+        """Tell whether a worker of a group has a record."""
+        return any(share.leases for (name, _, _), share in self._shares.items() if name == group)
+
+    def forget(self, group: str) -> list[tuple[str, str]]:
+        """Forget a group, and return (channel, partition) of what it had a share of."""
+        keys = sorted(key for key in self._shares if key[0] == group)
+        for key in keys:
+            del self._shares[key]
+        return [(channel, partition) for _, channel, partition in keys]
+
     def take_dirty(self) -> Iterator[tuple[Key, Share]]:
         """Yield the shares that changed since they were last yielded."""
         for key, share in self._shares.items():

@@ -58,6 +58,13 @@ class RelayMemory:
             self._con.executemany("replace into share values (?, ?, ?, ?, ?, ?)", rows)
             self._con.executemany("replace into reader values (?, ?, ?, ?, ?)", reads)
 
+    def forget(self, name: str) -> None:
+        """Forget a group or a reader; `sqlite3.Error` when the disk does not take it."""
+        with self._con:
+            self._con.execute("begin immediate")
+            self._con.execute("delete from share where grp = ?", (name,))
+            self._con.execute("delete from reader where name = ?", (name,))
+
     def close(self) -> None:
         """Close the file."""
         self._con.close()

@@ -43,6 +43,14 @@ class Readers:
         """Return (channel, partition, position) of a reader, in order."""
         return sorted((k[1], k[2], position) for k, position in self._positions.items() if k[0] == reader)
 
+    def forget(self, reader: str) -> list[tuple[str, str]]:
+        """Forget a reader, and return (channel, partition) of what it read."""
+        keys = sorted(key for key in self._positions if key[0] == reader)
+        for key in keys:
+            del self._positions[key]
+            self._dirty.discard(key)
+        return [(channel, partition) for _, channel, partition in keys]
+
     def take_dirty(self) -> Iterator[tuple[str, str, str, int, int]]:
         """Yield (reader, channel, partition, seq, safe) of what changed since it was last yielded."""
         dirty, self._dirty = self._dirty, set()

@@ -144,6 +144,16 @@ class Positions(Request, tag="positions"):
     reader: Name
 
 
+class Forget(Request, tag="forget"):
+    """Ask to forget a group, or a named reader: nothing is kept for it any more, and it would begin anew.
+
+    The answer's ``forgotten`` lists ``kind`` (group or reader), ``channel`` and ``partition``. A group with workers at
+    work is not forgotten.
+    """
+
+    name: Name
+
+
 class Tick(Request, tag="tick"):
     """Tell that a partition has new records. Lossy and never answered."""
 
@@ -158,7 +168,7 @@ class Append(Request, tag="append"):
     partition: Name
 
 
-AnyRequest = Info | Fetch | Find | Lease | Extend | Ack | Nack | Leave | Position | Positions | Tick | Append
+AnyRequest = Info | Fetch | Find | Lease | Extend | Ack | Nack | Leave | Position | Positions | Forget | Tick | Append
 
 
 def parse_request(frame: bytes | memoryview) -> AnyRequest:

@@ -90,6 +90,10 @@ class Waiters:
         if not self._of_peer[waiter.peer]:
             del self._of_peer[waiter.peer]
 
+    def any_lease_of(self, group: str) -> bool:
+        """Tell whether a worker of a group waits for records."""
+        return any(isinstance(w.request, Lease) and w.request.group == group for w in self._waiters.values())
+
     def remove_of_peer(self, peer: bytes) -> list[Waiter]:
         """Let no request of a peer wait any more, and return those that did."""
         return self._take(list(self._of_peer.get(peer, ())))

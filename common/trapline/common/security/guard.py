@@ -15,6 +15,7 @@ from trapline.common.relay.requests import (
     Extend,
     Fetch,
     Find,
+    Forget,
     Info,
     Item,
     Lease,
@@ -101,6 +102,8 @@ def _role(request: AnyRequest) -> str | None:
             return request.group
         case Position() | Positions():
             return request.reader
+        case Forget():
+            return request.name
         case _:
             return None
 
@@ -120,6 +123,6 @@ def _channels(request: AnyRequest) -> Iterable[str]:
             places = request.items
         case Extend():
             places = (*request.items, *request.handling)
-        case Info() | Leave() | Positions() | Append() | Tick():
+        case Info() | Leave() | Positions() | Forget() | Append() | Tick():
             places = ()
     return (place.channel for place in places)
