@@ -52,6 +52,10 @@ class Joined:
     def __len__(self) -> int:
         return len(self.source)
 
+    def take(self, which: Bool) -> Joined:
+        """Return some of them."""
+        return Joined(self.source[which], self.object_row[which], self.link[which], self.deruiter[which])
+
 
 def search_radius_deg(beam: Beam | None, settings: AssociatorConfig) -> float:
     """Return the largest distance of a candidate: beam widths, or the fixed limit of images without a beam."""
