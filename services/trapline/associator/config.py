@@ -46,6 +46,12 @@ class AssociatorConfig(ServiceSection):
     idle_after_s: Seconds | None = Field(
         default=30.0, gt=0, description="silence after which a partition of images is not waited for; absent: for ever"
     )
+    extractors: tuple[str, ...] = Field(
+        default=("source_extractor",),
+        min_length=1,
+        description="services that measure images and answer requests: their dead letters end the wait, and what was "
+        "asked for is NaN. A plug-in that only reads along is none",
+    )
 
     regions: tuple[Region, ...] = Field(
         default=(),

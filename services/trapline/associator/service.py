@@ -88,7 +88,10 @@ class AssociatorFold:
         return state.needs()
 
     def _new_order(self) -> ImageOrder:
-        return ImageOrder(max_hold_s=self._settings.max_hold_s, idle_after_s=self._settings.idle_after_s)
+        settings = self._settings
+        return ImageOrder(
+            max_hold_s=settings.max_hold_s, idle_after_s=settings.idle_after_s, extractors=settings.extractors
+        )
 
     def _image(self, state: AssociatorState, header: Images, inputs: Step) -> Folded:
         if header.command is not None:
