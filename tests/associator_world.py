@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +61,7 @@ class World:
     settings: AssociatorConfig = SETTINGS
     state: AssociatorState = field(default_factory=AssociatorState)
     told: list[Message[Lightcurves]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
     asked: list[Message[Remeasure]] = field(default_factory=list)
     lists: list[dict[bytes, tuple[float, float, int]]] = field(default_factory=lambda: [{}])
     images: dict[int, Image] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class World:
         self._take(answer(self.state, Message(header, measured_at(of, rows)), self.settings))
 
     def _take(self, folded: Folded) -> None:
+        self.dropped.update(folded.dropped)
         for message in folded.messages:
             match message.header:
                 case Lightcurves():
@@ -121,7 +124,7 @@ class World:
 
     def _restart(self) -> None:
         header, arrays = dump(self.state)
-        self.state = load(msgpack.unpackb(msgpack.packb(header)), arrays)
+        self.state = load(msgpack.unpackb(msgpack.packb(header)), arrays, self.state.domain)
         self._follow(whole_watchlist(self.state, b"restart"))
 
 
@@ -138,3 +141,36 @@ def measured_at(of: Image, rows: list[tuple[bytes, float, float, int]]) -> dict[
     columns["flux_int"] = columns["flux_peak"] = np.array([1 + number / 2**64 for number in numbers], float)
     columns["flux_int_err"] = columns["flux_peak_err"] = np.full(len(rows), 0.1)
     return columns
+
+
+_STATISTICS = ("n", "n_blind", "flux_mean", "flux_mean_weighted", "flux_std", "v", "eta", "flux_min", "flux_max")
+_MEASURED = ("object_id", "source_id", "kind", "link", "deruiter", "ra_deg", "dec_deg", "flux_int", "flags")
+
+
+def points(*worlds: World) -> dict[bytes, tuple[Any, ...]]:
+    """Return what does not depend on the order of processing, by id of the point."""
+    found: dict[bytes, tuple[Any, ...]] = {}
+    for record in (record for world in worlds for record in world.told):
+        image_id = record.header.image.id if record.header.image else b""
+        columns = [[value.tobytes() for value in record.arrays[name]] for name in _MEASURED]
+        for id_, *row in zip(array_to_ids(record.arrays["point_id"]), *columns, strict=True):
+            assert id_ not in found, "a point twice"
+            found[id_] = (image_id, *row)
+    return found
+
+
+def states(*worlds: World) -> dict[tuple[bytes, str], tuple[float, ...]]:
+    """Return the newest statistics of each object and band, as the store has them in the end."""
+    found: dict[tuple[bytes, str], tuple[float, ...]] = {}
+    for record in (record for world in worlds for record in world.told):
+        if record.header.image and record.header.image.band:
+            bands = [record.header.image.band.name] * len(record.arrays["states.n"])
+            tables = [("states", bands)]
+            if record.header.inherited_bands:
+                names = [record.header.inherited_bands[k].name for k in record.arrays["inherited.band"].tolist()]
+                tables.append(("inherited", names))
+            for table, of_row in tables:
+                rows = np.array([record.arrays[f"{table}.{name}"] for name in _STATISTICS], float).T
+                ids = array_to_ids(record.arrays[f"{table}.object_id"])
+                found |= {(id_, b): tuple(row) for id_, b, row in zip(ids, of_row, rows.tolist(), strict=True)}
+    return found

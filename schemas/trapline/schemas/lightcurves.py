@@ -86,6 +86,17 @@ INHERITED = Table(
     optional=True,
 )
 
+NEIGHBOURS = Table(
+    "neighbours",
+    (
+        *SKY,
+        Column("flux_peak", "f8", "peak flux density", "unit / beam"),
+    ),
+    prefix="neighbours",
+    optional=True,
+)
+"""Blind sources in the margin of a region, whose points another associator tells of."""
+
 FEATURES = Table(
     "features",
     (

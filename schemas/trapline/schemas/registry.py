@@ -49,6 +49,7 @@ BUILT_IN = (
             lightcurves.PENDING,
             lightcurves.INHERITED,
             lightcurves.FEATURES,
+            lightcurves.NEIGHBOURS,
         ),
         channel="lightcurves",
     ),

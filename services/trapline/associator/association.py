@@ -15,7 +15,7 @@ from trapline.associator.catalogue import Catalogue, Positions, positions_of
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.index import Gate
 from trapline.associator.methods import method_named
-from trapline.common.sky import separation_deg, tangent_basis, unit_vectors, wrap_180
+from trapline.common.sky import separation_deg, tangent_basis, unit_vectors
 from trapline.common.table import Rows
 from trapline.schemas.columns import Link
 from trapline.schemas.image import Beam
@@ -52,6 +52,10 @@ class Joined:
     def __len__(self) -> int:
         return len(self.source)
 
+    def take(self, which: Bool) -> Joined:
+        """Return some of them."""
+        return Joined(self.source[which], self.object_row[which], self.link[which], self.deruiter[which])
+
 
 def search_radius_deg(beam: Beam | None, settings: AssociatorConfig) -> float:
     """Return the largest distance of a candidate: beam widths, or the fixed limit of images without a beam."""
@@ -67,7 +71,10 @@ def deruiter_radius(a: Positions, b: Positions) -> Float:
     (-180, 180]; where a position is beyond 80 degrees of declination, both offsets are those in the plane that touches
     the sky between the two.
     """
-    east = wrap_180(a.ra_deg - b.ra_deg) * np.cos(np.radians((a.dec_deg + b.dec_deg) / 2))
+    east = a.ra_deg - b.ra_deg
+    around = np.abs(east) > 180.0
+    east[around] -= np.copysign(360.0, east[around])
+    east *= np.cos(np.radians((a.dec_deg + b.dec_deg) / 2))
     north = a.dec_deg - b.dec_deg
     polar = np.maximum(np.abs(a.dec_deg), np.abs(b.dec_deg)) > _POLAR_DEC_DEG
     if polar.any():
@@ -105,11 +112,13 @@ def candidates(sources: Positions, catalogue: Catalogue, radius_deg: float, sett
     error_deg = float(sources.largest_err_deg().max(initial=0.0))
     gate = Gate(radius_deg, settings.deruiter_radius)
     near, rows = catalogue.index.near(unit_vectors(sources.ra_deg, sources.dec_deg), error_deg, gate)
-    # One look at each row: they are far apart in memory.
-    found = catalogue.table.rows[rows]
+    # One look at each row: they are far apart in memory. `take` copies rows whole, an index field by field.
+    found = catalogue.table.rows.take(rows)
     at, objects = sources.take(near), positions_of(found)
     radius = deruiter_radius(at, objects)
-    kept = (radius < settings.deruiter_radius) & _within(at, objects, found, radius_deg)
+    kept = (radius < settings.deruiter_radius) & _is_plane(found, radius_deg)
+    if not gate.is_decided_by_errors(error_deg, float(objects.largest_err_deg().max(initial=0.0))):
+        kept &= separation_deg(at.ra_deg, at.dec_deg, objects.ra_deg, objects.dec_deg) <= radius_deg
     ids = np.ascontiguousarray(found["object_id"]).view(">u8").reshape(-1, 2)
     area = np.hypot(at.err_ew_deg, objects.err_ew_deg) * np.hypot(at.err_ns_deg, objects.err_ns_deg)
     pairs = Candidates(near, rows, ids.astype(np.uint64), radius, np.log(area))
@@ -118,9 +127,7 @@ def candidates(sources: Positions, catalogue: Catalogue, radius_deg: float, sett
 
 def _joined(kept: Candidates, n_sources: int, method: str) -> Joined:
     """Return the points of pairs and of the sources that are in none."""
-    pairs = kept
-    if (np.diff(kept.source) <= 0).any():
-        pairs = kept.take(np.lexsort((kept.object_key[:, 1], kept.object_key[:, 0], kept.source)))
+    pairs = _in_order(kept)
     shared, forked = pairs.objects_per_source() > 1, pairs.sources_per_object() > 1
     repeated = (np.diff(pairs.source) == 0) & (np.diff(pairs.object_row) == 0)
     if (shared & forked).any() or repeated.any():
@@ -137,11 +144,25 @@ def _joined(kept: Candidates, n_sources: int, method: str) -> Joined:
     )
 
 
-def _within(at: Positions, objects: Positions, rows: Rows, radius_deg: float) -> Bool:
-    distance = separation_deg(at.ra_deg, at.dec_deg, objects.ra_deg, objects.dec_deg)
+def _in_order(pairs: Candidates) -> Candidates:
+    """Return pairs in ascending order of source and then object id."""
+    step = np.diff(pairs.source)
+    if (step > 0).all():
+        return pairs
+    if (step < 0).any():
+        return pairs.take(np.lexsort((pairs.object_key[:, 1], pairs.object_key[:, 0], pairs.source)))
+    # Most sources have one object: only the others need be looked at.
+    several = np.flatnonzero(pairs.objects_per_source() > 1)
+    key, order = pairs.object_key[several], np.arange(len(pairs))
+    order[several] = several[np.lexsort((key[:, 1], key[:, 0], pairs.source[several]))]
+    return pairs.take(order)
+
+
+def _is_plane(rows: Rows, radius_deg: float) -> Bool:
+    """Return which objects the search meets in the plane at their first position."""
     # Only beams of tens of degrees reach round the sky from an object's first position.
     furthest = np.degrees(np.tan(np.radians(89.0 - radius_deg)))
-    return np.asarray((distance <= radius_deg) & (np.hypot(rows["east_deg"], rows["north_deg"]) < furthest))
+    return np.asarray(np.hypot(rows["east_deg"], rows["north_deg"]) < furthest)
 
 
 def _midpoint_offsets(a: Positions, b: Positions) -> tuple[Float, Float]:

@@ -49,13 +49,17 @@ class Candidates:
             self.log_area[which],
         )
 
+    def ranking(self) -> RowNumbers:
+        """Return their numbers by radius, then object id, then rank of the source: an order that has no ties."""
+        return np.lexsort((self.source, self.object_key[:, 1], self.object_key[:, 0], self.deruiter))
+
     def ascending(self) -> Candidates:
-        """Return all by radius, then object id, then rank of the source: an order that has no ties."""
-        return self.take(np.lexsort((self.source, self.object_key[:, 1], self.object_key[:, 0], self.deruiter)))
+        """Return all in the order of `ranking`."""
+        return self.take(self.ranking())
 
     def objects_per_source(self) -> RowNumbers:
         """Return for each pair how many objects its source has."""
-        return _occurrences(self.source)
+        return np.bincount(self.source).take(self.source) if len(self) else self.source
 
     def sources_per_object(self) -> RowNumbers:
         """Return for each pair how many sources its object has."""
@@ -63,7 +67,7 @@ class Candidates:
 
 
 def _occurrences(values: RowNumbers) -> RowNumbers:
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     ranked = values[order]
     first = np.nonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))[0] if len(values) else order
     result = np.ones(len(values), np.intp)

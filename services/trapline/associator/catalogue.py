@@ -37,13 +37,16 @@ OBJECT = np.dtype(
         ("retired", "u1"),  # 1 when it forked: its children continue
         ("watch_ra_deg", "f8"),  # where forced values of it are measured
         ("watch_dec_deg", "f8"),
-        ("kind", "u1"),  # 0 detected, 2 a monitored position: `Kind`
+        ("kind", "u1"),  # 0 detected, 2 a monitored position: `Kind`; or `NEIGHBOUR`
         ("listed", "u1"),  # 1 when it is on the watchlist
         ("misses", "u4"),  # finished time steps without a match since the last one
         ("step_us", "i8"),  # newest time step in which an image covered it
         ("step_matched", "u1"),  # 1 when it was matched in that step
     ]
 )
+
+NEIGHBOUR = 255
+"""kind of an object that another associator owns and tells of"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,10 @@ class Catalogue:
         self.index.remove(np.unique(parents))
         self._note_children(rows)
         return rows
+
+    def owned(self, rows: RowNumbers) -> npt.NDArray[np.bool_]:
+        """Return which of these objects are not another associator's."""
+        return np.asarray(self.table.rows["kind"][rows] != NEIGHBOUR)
 
     def watch(self, rows: RowNumbers) -> None:
         """Measure forced values of these objects where they are now."""

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from itertools import combinations
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from trapline.common.config import Deg, Seconds, ServiceSection
+from trapline.associator.cells_text import common_cell, ranges_of
+from trapline.common.config import Deg, Seconds, Section, ServiceSection
 
 SearchDeg = Annotated[Deg, Field(gt=0, le=45)]
+
+
+class Region(Section):
+    """Part of the sky that one associator owns."""
+
+    owner: str = Field(
+        min_length=1,
+        description='replica that owns it: "0"; in a mesh of several hosts with the host\'s name, "north.0"',
+    )
+    cells: str = Field(description='HEALPix cells, nested, ICRS, as ORDER/CELLS: "1/0-23", "1/24-40 2/164-191"')
+
+    @field_validator("cells")
+    @classmethod
+    def _are_cells(cls, text: str) -> str:
+        ranges_of(text)
+        return text
 
 
 class AssociatorConfig(ServiceSection):
@@ -25,6 +43,23 @@ class AssociatorConfig(ServiceSection):
     )
     idle_after_s: Seconds | None = Field(
         default=30.0, gt=0, description="silence after which a partition of images is not waited for; absent: for ever"
+    )
+    extractors: tuple[str, ...] = Field(
+        default=("source_extractor",),
+        min_length=1,
+        description="services that measure images and answer requests: their dead letters end the wait, and what was "
+        "asked for is NaN. A plug-in that only reads along is none",
+    )
+
+    regions: tuple[Region, ...] = Field(
+        default=(),
+        description="parts of the sky and who owns each: an associator, as many as `replicas`; absent: one owns all. "
+        "The same on every host",
+    )
+    margin_deg: SearchDeg = Field(
+        default=2.0,
+        description="how far around its cells an owner folds along what others own: further than chains of candidates "
+        "and side lobes reach",
     )
 
     method: str = Field(
@@ -96,6 +131,32 @@ class AssociatorConfig(ServiceSection):
         for name in names:
             feature_named(name)
         return names
+
+    @model_validator(mode="after")
+    def _each_cell_has_one_owner(self) -> Self:
+        for one, other in combinations(self.regions, 2):
+            if one.owner == other.owner:
+                raise ValueError(f"associator.regions: {one.owner!r} owns two: name all of its cells in one")
+            if (cell := common_cell(ranges_of(one.cells), ranges_of(other.cells))) is not None:
+                owners = f"{one.owner!r} and {other.owner!r}"
+                raise ValueError(f"associator.regions: both {owners} own cell {cell}: it should be in one")
+        return self
+
+    @model_validator(mode="after")
+    def _each_owner_runs(self) -> Self:
+        owners = [region.owner for region in self.regions if "." not in region.owner]
+        running = [str(number) for number in range(self.replicas)]
+        if not self.regions and self.replicas > 1:
+            raise ValueError(
+                f"associator.replicas = {self.replicas}: several associators need [[associator.regions]], a part of "
+                f"the sky for each of {', '.join(running)}"
+            )
+        if owners and self.replicas and sorted(owners) != sorted(running):
+            raise ValueError(
+                f"associator.regions: owners are {', '.join(owners)}, replicas = {self.replicas} runs "
+                f"{', '.join(running)}; each owner should run"
+            )
+        return self
 
 
 SECTION = AssociatorConfig

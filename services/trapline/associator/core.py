@@ -11,7 +11,7 @@ import numpy as np
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.folding import Taken, feature_columns, fold
 from trapline.associator.forced import forced_points
-from trapline.associator.measured import described, inspect
+from trapline.associator.measured import Measured, described, inspect
 from trapline.associator.pairs import brought_along
 from trapline.associator.requests import Request, pending_columns
 from trapline.associator.state import AssociatorState, Sky
@@ -21,7 +21,7 @@ from trapline.schemas.columns import Array
 from trapline.schemas.header import Header, Place
 from trapline.schemas.image import Image
 from trapline.schemas.images import Command
-from trapline.schemas.lightcurves import POINTS, SCHEMA, STATES, Lightcurves
+from trapline.schemas.lightcurves import POINTS, SCHEMA, Lightcurves
 from trapline.schemas.message import Message
 from trapline.schemas.sources import COLUMNS, Sources
 
@@ -77,31 +77,35 @@ def step(
         image, dataset = described(image, sources), sources.header.dataset
     known = state.skies.get(dataset)
     late = passed_over or _is_older(image, known)
-    measured = inspect(known, image, sources, settings, late=late, sources_place=sources_place)
+    measured = inspect(known, image, sources, settings, late=late, sources_place=sources_place, domain=state.domain)
     sky = known or Sky()
-    taken = (
-        Taken(POINTS.empty() | STATES.empty(), [], [], {}, []) if measured is None else fold(sky, measured, settings)
-    )
+    taken = Taken.nothing() if measured is None else fold(sky, measured, settings)
     state.skies.setdefault(dataset, sky)
     state.remember(image.id, settings.remember_images)
     state.requests |= {request.id: request for request in taken.requests}
-    header = Lightcurves(
+    header = _header(state, image, sources, measured, taken)
+    header = msgspec.structs.replace(header, dataset=dataset, late=late)
+    messages = _told(state, header, taken.arrays | pending_columns(taken.requests), taken.watchlist, image.id)
+    asked = tuple(request.message() for request in taken.requests)
+    return Folded((*messages, *asked), {} if measured is None else measured.dropped)
+
+
+def _header(
+    state: AssociatorState, image: Image, sources: Message[Sources] | None, measured: Measured | None, taken: Taken
+) -> Lightcurves:
+    """Return the header of the record of an image."""
+    return Lightcurves(
         schema=SCHEMA,
-        id=record_id(image.t_start_us or 0, SCHEMA, image.id),
-        dataset=dataset,
+        id=record_id(image.t_start_us or 0, SCHEMA, image.id, state.domain.salt),
         parents=[] if sources is None else [sources.header.id],
         trace=None if sources is None else sources.header.trace,
         image=msgspec.structs.replace(image, wcs=None),
-        late=late,
         forks=taken.forks,
         inherited_bands=taken.inherited_bands,
         retired=[fork.parent for fork in taken.forks],
         limit_low=None if measured is None else measured.limit_flux("low"),
         limit_high=None if measured is None else measured.limit_flux("high"),
     )
-    messages = _told(state, header, taken.arrays | pending_columns(taken.requests), taken.watchlist, image.id)
-    asked = tuple(request.message() for request in taken.requests)
-    return Folded((*messages, *asked), {} if measured is None else measured.dropped)
 
 
 def answer(state: AssociatorState, sources: Message[Sources], settings: AssociatorConfig) -> Folded:
@@ -115,7 +119,7 @@ def answer(state: AssociatorState, sources: Message[Sources], settings: Associat
     COLUMNS.check(sources.arrays)
     request = state.requests.get(sources.header.request or b"")
     if request is None:
-        return Folded((), {"repeated_answer": 1})
+        return _not_asked(state)
     found = brought_along(request.pairs, sources.arrays)
     columns = {name: array.copy() for name, array in request.not_measured().items()}
     for name, array in columns.items():
@@ -127,7 +131,7 @@ def give_up(state: AssociatorState, request_id: bytes, settings: AssociatorConfi
     """Take notice that a request will not be answered: its points are NaN."""
     request = state.requests.get(request_id)
     if request is None:
-        return Folded((), {"repeated_answer": 1})
+        return _not_asked(state)
     return _answered(state, request, request.not_measured(), settings, parents=[request_id])
 
 
@@ -143,16 +147,16 @@ def command(state: AssociatorState, record: bytes, asked: Command, settings: Ass
     if asked.name == "monitor_add":
         if asked.ra_deg is None or asked.dec_deg is None:
             raise ValueError("monitor_add names no position: ra_deg and dec_deg should be set")
-        rows = sky.monitor(asked.object_id, asked.ra_deg, asked.dec_deg)
+        mine = state.domain.owns(np.array([asked.ra_deg]), np.array([asked.dec_deg])).all()
+        rows = sky.monitor(asked.object_id, asked.ra_deg, asked.dec_deg) if mine else np.zeros(0, np.intp)
     elif asked.name == "monitor_remove":
         rows = sky.leave(asked.object_id)
     else:
         raise ValueError(f"unknown command {asked.name!r}: known are monitor_add and monitor_remove")
     state.skies.setdefault(dataset, sky)
     changed = changes(sky.catalogue.table.rows, rows, rows[:0], settings.expiration)
-    header = Lightcurves(
-        schema=SCHEMA, id=record_id(0, SCHEMA, record), dataset=dataset, parents=[record], command=asked.name
-    )
+    id_ = record_id(0, SCHEMA, record, state.domain.salt)
+    header = Lightcurves(schema=SCHEMA, id=id_, dataset=dataset, parents=[record], command=asked.name)
     return Folded(_told(state, header, POINTS.empty(), changed, record), {})
 
 
@@ -160,7 +164,12 @@ def whole_watchlist(state: AssociatorState, image: bytes) -> Message[Header]:
     """Return everything that is to be measured, as a record that follows the newest on `lightcurves`."""
     parts = [whole(sky.catalogue.table.rows) for sky in state.skies.values()] or [whole(Sky().catalogue.table.rows)]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return watchlist(max(state.told - 1, 0), image, "default", arrays, full=True)
+    return watchlist(max(state.told - 1, 0), image, "default", arrays, full=True, salt=state.domain.salt)
+
+
+def _not_asked(state: AssociatorState) -> Folded:
+    """Return what comes of an answer that is not waited for: nothing. Of several associators each gets all answers."""
+    return Folded((), {"repeated_answer": 1} if state.domain.is_whole else {})
 
 
 def _answered(
@@ -194,7 +203,7 @@ def _told(
     record: Message[Header] = Message(header, arrays)
     if not len(changed.get("kind", ())):
         return (record,)
-    return record, watchlist(version, cause, header.dataset, changed, full=False)
+    return record, watchlist(version, cause, header.dataset, changed, full=False, salt=state.domain.salt)
 
 
 def _is_older(image: Image, sky: Sky | None) -> bool:

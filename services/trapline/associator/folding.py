@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trapline.associator import presence
 from trapline.associator.association import Joined, associate, search_radius_deg
-from trapline.associator.catalogue import Ids, RowNumbers
+from trapline.associator.catalogue import NEIGHBOUR, Ids, RowNumbers
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.coverage import Band
 from trapline.associator.features import features_of
@@ -31,7 +31,7 @@ from trapline.associator.statistics import BandStatistics
 from trapline.associator.watching import changes
 from trapline.common.ids import fork_child_id, object_id, point_id
 from trapline.schemas.columns import Array, Link, array_to_ids, ids_to_array
-from trapline.schemas.lightcurves import FEATURES, BandKey, Fork
+from trapline.schemas.lightcurves import FEATURES, NEIGHBOURS, POINTS, STATES, BandKey, Fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,11 @@ class Taken:
     watchlist: dict[str, Array]
     inherited_bands: list[BandKey]
 
+    @classmethod
+    def nothing(cls) -> Taken:
+        """Return what comes of an image that was not measured."""
+        return cls(POINTS.empty() | STATES.empty(), [], [], {}, [])
+
 
 def fold(sky: Sky, measured: Measured, settings: AssociatorConfig) -> Taken:
     """Take an image into the state.
@@ -53,36 +58,47 @@ def fold(sky: Sky, measured: Measured, settings: AssociatorConfig) -> Taken:
     ValueError
         When the method of association returns nonsense: the state is as it was.
     """
-    sources, spot = measured.sources, measured.spot
-    joined = associate(sources.positions, sky.catalogue, search_radius_deg(measured.image.beam, settings), settings)
-    founders = sources.positions.take(joined.source[joined.link == Link.NEW])
-    founded = Founded(*sky.coverage.at(measured.band, founders.ra_deg, founders.dec_deg))
-    covered = sky.whereabouts.covered(spot.footprint, spot.order)
+    radius_deg = search_radius_deg(measured.image.beam, settings)
+    joined = associate(measured.sources.positions, sky.catalogue, radius_deg, settings)
+    founded = _founded(sky, measured, joined)
+    covered = sky.whereabouts.covered(measured.spot.footprint, measured.spot.order)
     # From here on nothing fails: the state changes as a whole or not at all.
-    matched = joined.object_row[joined.object_row >= 0]
+    touched = np.concatenate([covered, joined.object_row[joined.object_row >= 0]])
     if not measured.late:
         presence.note_covered(sky.catalogue.table.rows, covered, measured.t_us)
     objects, forks = _settle(sky, measured, joined)
+    sky.catalogue.move(objects, measured.sources.positions.take(joined.source))
+    owned = sky.catalogue.owned(objects)
+    arrays = _neighbours(measured, joined, owned)
+    joined, objects = joined.take(owned), objects[owned]
     blind = _blind_points(sky, measured, joined, objects, settings)
     moved = _watch(sky, measured, joined, objects)
-    pairs = due(sky.catalogue.table.rows, covered, matched, settings.expiration)
+    pairs = due(sky.catalogue.table.rows, covered, touched[len(covered) :], settings.expiration)
     found = brought_along(pairs, measured.arrays)
-    points, states = [point_columns(blind, founded)], [state_columns(blind.objects, blind.statistics)]
-    changed = objects
-    if (found >= 0).any():
-        along = {name: array[found[found >= 0]] for name, array in measured.arrays.items()}
-        forced = forced_points(sky, measured.band, measured.t_us, pairs.take(found >= 0), along, settings)
-        points.append(forced[0])
-        states.append(forced[1])
-        changed = np.concatenate([changed, forced[2]])
+    along = {name: array[found[found >= 0]] for name, array in measured.arrays.items()}
+    forced = forced_points(sky, measured.band, measured.t_us, pairs.take(found >= 0), along, settings)
     requests = _requests(sky, measured, pairs.take(found < 0), objects[joined.link == Link.NEW])
     _remember(sky, measured, settings)
-    touched = np.concatenate([covered, matched])
-    watchlist = changes(sky.catalogue.table.rows, touched, moved, settings.expiration)
-    arrays = joined_columns(points) | joined_columns(states)
+    arrays |= joined_columns([point_columns(blind, founded), forced[0]])
+    arrays |= joined_columns([state_columns(blind.objects, blind.statistics), forced[1]])
     past, bands = _inherited(sky, measured.band, objects[joined.link == Link.FORKED])
-    arrays |= past | feature_columns(sky, measured.band, changed, settings)
-    return Taken(arrays, forks, requests, watchlist, bands)
+    arrays |= past | feature_columns(sky, measured.band, np.concatenate([objects, forced[2]]), settings)
+    return Taken(arrays, forks, requests, changes(sky.catalogue.table.rows, touched, moved, settings.expiration), bands)
+
+
+def _founded(sky: Sky, measured: Measured, joined: Joined) -> Founded:
+    """Return what earlier images say about the positions of the new objects that are owned here."""
+    founders = measured.sources.positions.take(joined.source[joined.link == Link.NEW])
+    founders = founders.take(measured.domain.owns(founders.ra_deg, founders.dec_deg))
+    return Founded(*sky.coverage.at(measured.band, founders.ra_deg, founders.dec_deg))
+
+
+def _neighbours(measured: Measured, joined: Joined, owned: npt.NDArray[np.bool_]) -> dict[str, Array]:
+    """Return the sources that are points of other associators' objects alone: none without regions."""
+    if owned.all():
+        return {}
+    beside = np.setdiff1d(joined.source[~owned], joined.source[owned])
+    return NEIGHBOURS.prefixed({c.name: measured.sources.columns[c.name][beside] for c in NEIGHBOURS.columns})
 
 
 def _inherited(sky: Sky, band: Band, children: RowNumbers) -> tuple[dict[str, Array], list[BandKey]]:
@@ -120,20 +136,26 @@ def _settle(sky: Sky, measured: Measured, joined: Joined) -> tuple[RowNumbers, l
         statistics.inherit(parents, objects[forked])
     for history in sky.histories.values():
         history.inherit(parents, objects[forked])
-    founding = joined.source[joined.link == Link.NEW]
-    ids = ids_to_array(object_id(measured.t_us, source) for source in array_to_ids(sources.source_ids[founding]))
-    objects[joined.link == Link.NEW] = catalogue.found(ids, sources.positions.take(founding), measured.t_us)
+    objects[joined.link == Link.NEW] = _found(sky, measured, joined.source[joined.link == Link.NEW])
     children: dict[bytes, list[bytes]] = {}
-    for parent, child in zip(parent_ids, child_ids, strict=True):
-        children.setdefault(parent, []).append(child)
+    for parent, child, owned in zip(parent_ids, child_ids, catalogue.owned(parents).tolist(), strict=True):
+        if owned:
+            children.setdefault(parent, []).append(child)
     return objects, [Fork(parent, of_it) for parent, of_it in sorted(children.items())]
+
+
+def _found(sky: Sky, measured: Measured, sources: RowNumbers) -> RowNumbers:
+    """Found an object by each of these sources: it belongs for ever to whoever owns the place of the source."""
+    at, found = measured.sources.positions.take(sources), array_to_ids(measured.sources.source_ids[sources])
+    rows = sky.catalogue.found(ids_to_array(object_id(measured.t_us, source) for source in found), at, measured.t_us)
+    sky.catalogue.table.rows["kind"][rows[~measured.domain.owns(at.ra_deg, at.dec_deg)]] = NEIGHBOUR
+    return rows
 
 
 def _blind_points(
     sky: Sky, measured: Measured, joined: Joined, objects: RowNumbers, settings: AssociatorConfig
 ) -> Outcome:
     sources = measured.sources
-    sky.catalogue.move(objects, sources.positions.take(joined.source))
     statistics = sky.bands.setdefault(measured.band, BandStatistics()).add(
         objects, *sources.fluxes(joined.source), blind=True, t_us=measured.t_us
     )
@@ -167,7 +189,7 @@ def _watch(sky: Sky, measured: Measured, joined: Joined, objects: RowNumbers) ->
 
 def _requests(sky: Sky, measured: Measured, missing: Pairs, new: RowNumbers) -> list[Request]:
     """Return what must be asked for: pairs of this image, and of the newest images before it for new objects."""
-    asking = measured.image.id
+    asking = measured.image.id + measured.domain.salt
     earlier = sky.recent.covering(sky.catalogue.table.rows, np.sort(new))
     requests = [ask(measured.dataset, image, pairs, asking) for image, pairs in earlier]
     if len(missing):

@@ -69,7 +69,7 @@ class Footprint:
 def cell_order(footprint: Footprint, width_deg: float, most_cells: int) -> int:
     """Return the HEALPix order whose cells are narrower than `width_deg`, or what `most_cells` allows in an image."""
     _, radius_deg = footprint.cone()
-    order = min(max(math.ceil(math.log2(_cell_width_deg(0) / width_deg)), 0), MAX_ORDER)
+    order = min(max(math.ceil(math.log2(cell_width_deg(0) / width_deg)), 0), MAX_ORDER)
     sky_fraction = (1 - math.cos(math.radians(radius_deg))) / 2
     while order > 0 and sky_fraction * _cells_of_sky(order) > most_cells:
         order -= 1
@@ -90,7 +90,7 @@ def cells_near(footprint: Footprint, order: int) -> Cells:
     cells = np.arange(12, dtype=np.int64)
     for level in range(order + 1):
         # No point of a cell is further from its centre than its width.
-        reach = math.radians(min(radius_deg + _cell_width_deg(level), 180.0))
+        reach = math.radians(min(radius_deg + cell_width_deg(level), 180.0))
         cells = cells[unit_vectors(*cell_centres(cells, level)) @ axis >= math.cos(reach) - 1e-12]
         if level < order:
             cells = (cells[:, None] * 4 + np.arange(4)).ravel()
@@ -118,5 +118,6 @@ def _cells_of_sky(order: int) -> int:
     return 12 << (2 * order)
 
 
-def _cell_width_deg(order: int) -> float:
+def cell_width_deg(order: int) -> float:
+    """Return the width of a cell of an order: the side of a square of its area."""
     return math.degrees(math.sqrt(4 * math.pi / _cells_of_sky(order)))

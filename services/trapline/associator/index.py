@@ -24,11 +24,10 @@ RowNumbers = npt.NDArray[np.intp]
 _SPOT = np.dtype([("here", "f8", (3,)), ("anchor", "f8", (3,)), ("error_deg", "f8"), ("tree", "i8")])
 _WAITING = -1
 _GONE = -2
-_NEIGHBOURS_AT_FIRST = 8
+_NEIGHBOURS_AT_FIRST = 2
 _SPARE_ENTRIES = 1024
 # Searching a tree costs something however small it is.
 _SMALLEST_TREE = 1024
-_MORTON_BITS = 6
 # A search that must look further by half of its radius finds twice as many as it needs.
 _LARGEST_TOLERANCE = 0.5
 _TOLERANCE = 0.25
@@ -46,8 +45,14 @@ class Gate:
 
         The offsets of a de Ruiter radius are never shorter than the chord: a pair beyond `sigmas` is beyond this.
         """
-        in_errors = math.radians(self.sigmas * math.hypot(error_deg, other_error_deg))
-        return min(2 * math.sin(math.radians(min(self.radius_deg, 180.0)) / 2), in_errors)
+        return min(self._radius_chord(), math.radians(self.sigmas * math.hypot(error_deg, other_error_deg)))
+
+    def is_decided_by_errors(self, error_deg: float, other_error_deg: float) -> bool:
+        """Return whether no pair within `sigmas` is beyond the radius, with errors that are at most these."""
+        return math.radians(self.sigmas * math.hypot(error_deg, other_error_deg)) < self._radius_chord()
+
+    def _radius_chord(self) -> float:
+        return 2 * math.sin(math.radians(min(self.radius_deg, 180.0)) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +102,18 @@ class SkyIndex:
         if not self._trees or not len(vectors):
             return np.zeros(0, np.intp), np.zeros(0, np.intp)
         self._tighten(min(gate.chord(error_deg, tree.error_deg) for tree in self._trees))
-        along = _along_the_sky(vectors)
+        along = np.argsort(vectors[:, 2])
         found = [self._search(tree, vectors[along], gate.chord(error_deg, tree.error_deg)) for tree in self._trees]
         near = along[np.concatenate([i for i, _ in found])]
         rows = np.concatenate([j for _, j in found])
-        order = np.lexsort((rows, near))
-        return near[order], rows[order]
+        order = np.argsort(near * len(self._spots) + rows, kind="stable")
+        return near.take(order), rows.take(order)
 
     def _search(self, tree: _Tree, vectors: Float, chord: float) -> tuple[RowNumbers, RowNumbers]:
+        """Return pairs of a vector and a row of a tree; the vectors ascend in z."""
         reach = (chord + self._tolerance) * (1 + 1e-9) + 1e-12
-        open_, pairs = np.arange(len(vectors)), []
-        neighbours = _NEIGHBOURS_AT_FIRST
-        while len(open_):
-            distance, place = tree.points.query(vectors[open_], k=neighbours, distance_upper_bound=reach)
-            full = np.isfinite(distance[:, -1]) & (neighbours < len(tree.rows))
-            near, column = np.nonzero(np.isfinite(distance) & ~full[:, None])
-            pairs.append((open_[near], tree.rows[place[near, column]]))
-            open_, neighbours = open_[full], 4 * neighbours
-        near = np.concatenate([i for i, _ in pairs])
-        rows = np.concatenate([j for _, j in pairs])
+        near, place = _in_strips(tree, vectors, reach) or _in_tree(tree, vectors, reach)
+        rows = tree.rows.take(place)
         alive = self._spots.rows["tree"][rows] == tree.serial
         return near[alive], rows[alive]
 
@@ -155,14 +153,35 @@ class SkyIndex:
         self._trees.append(_Tree(self._serial, rows, points, float(spots["error_deg"][rows].max())))
 
 
-def _along_the_sky(vectors: Float) -> RowNumbers:
-    """Return an order in which neighbours follow each other (Morton's): the same branches stay in the cache."""
-    grid = ((vectors + 1) * (1 << (_MORTON_BITS - 1))).astype(np.int64)
-    key = np.zeros(len(vectors), np.int64)
-    for bit in range(_MORTON_BITS):
-        for axis in range(3):
-            key |= ((grid[:, axis] >> bit) & 1) << (3 * bit + axis)
-    return np.argsort(key, kind="stable")
+def _in_tree(tree: _Tree, vectors: Float, reach: float) -> tuple[RowNumbers, RowNumbers]:
+    """Return pairs of a vector and a place in a tree that are at most so far apart."""
+    open_, pairs = np.arange(len(vectors)), []
+    neighbours = _NEIGHBOURS_AT_FIRST
+    while len(open_):
+        distance, place = tree.points.query(vectors[open_], k=neighbours, distance_upper_bound=reach)
+        full = np.isfinite(distance[:, -1]) & (neighbours < len(tree.rows))
+        found = np.flatnonzero(np.isfinite(distance) & ~full[:, None])
+        pairs.append((open_.take(found // neighbours), place.ravel().take(found)))
+        open_, neighbours = open_[full], 4 * neighbours
+    return np.concatenate([i for i, _ in pairs]), np.concatenate([j for _, j in pairs])
+
+
+def _in_strips(tree: _Tree, vectors: Float, reach: float) -> tuple[RowNumbers, RowNumbers] | None:
+    """Return what `_in_tree` does, by strips of equal z about the few objects of a small tree; None when it is large.
+
+    What waits for a larger tree is a handful of objects for thousands of vectors, each of which would be a search.
+    """
+    if len(tree.rows) > _SMALLEST_TREE:
+        return None
+    points = tree.points.data
+    first = np.searchsorted(vectors[:, 2], points[:, 2] - reach)
+    count = np.searchsorted(vectors[:, 2], points[:, 2] + reach, side="right") - first
+    if count.sum() > len(vectors):
+        return None
+    place = np.repeat(np.arange(len(points)), count)
+    near = np.arange(count.sum()) + np.repeat(first - (np.cumsum(count) - count), count)
+    close = _squared(vectors[near] - points[place]) <= reach * reach
+    return near[close], place[close]
 
 
 def _squared(vectors: Float) -> Float:

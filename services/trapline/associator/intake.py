@@ -36,6 +36,11 @@ class Usable:
         """Ids of the sources, (n, 16)."""
         return self.columns["source_id"]
 
+    def take(self, which: Bool) -> Usable:
+        """Return some of them."""
+        columns = {name: column[which] for name, column in self.columns.items()}
+        return Usable(columns, self.positions.take(which))
+
     def fluxes(self, which: RowNumbers) -> tuple[Rows, Rows]:
         """Return integrated fluxes and their errors of some of them."""
         return self.columns["flux_int"][which], self.columns["flux_int_err"][which]

@@ -11,6 +11,7 @@ import msgspec
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.coverage import Band, Spot, limit_of, spot_of
 from trapline.associator.intake import Usable, usable
+from trapline.associator.regions import Domain
 from trapline.associator.requests import Folded
 from trapline.associator.state import Sky
 from trapline.common.table import Rows
@@ -36,6 +37,7 @@ class Measured:
     """of its `sources` record, with what the watchlist brought along"""
     folded: Folded
     late: bool
+    domain: Domain
     dropped: dict[str, int] = field(default_factory=dict[str, int])
 
     def limit_flux(self, which: str) -> float | None:
@@ -66,6 +68,7 @@ def inspect(
     *,
     late: bool,
     sources_place: Place | None,
+    domain: Domain,
 ) -> Measured | None:
     """Return what there is to fold of an image: None when it was not measured.
 
@@ -88,7 +91,7 @@ def inspect(
             f"image {image.id.hex()}: {image.beam} is no beam: its axes should be positive, minor <= major"
         )
     band = (image.band.name, image.stokes or "")
-    found, dropped = usable(sources.arrays)
+    found, dropped = _seen(domain, *usable(sources.arrays))
     spot = spot_of(image, band, settings)
     return Measured(
         dataset=sources.header.dataset,
@@ -101,8 +104,17 @@ def inspect(
         arrays=sources.arrays,
         folded=Folded(msgspec.structs.replace(image, wcs=None), image.place, sources_place, spot.footprint, spot.order),
         late=late,
+        domain=domain,
         dropped=dropped,
     )
+
+
+def _seen(domain: Domain, sources: Usable, dropped: dict[str, int]) -> tuple[Usable, dict[str, int]]:
+    """Return the sources in a region and its margin, and how many of the others there are beside what was dropped."""
+    seen = domain.sees(sources.positions.ra_deg, sources.positions.dec_deg)
+    if seen.all():
+        return sources, dropped
+    return sources.take(seen), dropped | {"elsewhere": int((~seen).sum())}
 
 
 def _limit(image_id: bytes, fold: int, header: Sources, settings: AssociatorConfig) -> Rows | None:

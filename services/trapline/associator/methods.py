@@ -55,9 +55,12 @@ def deruiter(pairs: Candidates) -> Candidates:
     sources = int(pairs.source.max(initial=-1)) + 1
     touches_crowd = np.bincount(pairs.source[crowded], minlength=sources) > 0
     reduced = touches_crowd[pairs.source] & (pairs.objects_per_source() > 1)
-    nearest = pairs.take(reduced).ascending()
-    _, first = np.unique(nearest.source, return_index=True)
-    return _together(pairs.take(~reduced), nearest.take(first))
+    rows = np.nonzero(reduced)[0]
+    rows = rows[pairs.take(rows).ranking()]
+    _, first = np.unique(pairs.source[rows], return_index=True)
+    kept = ~reduced
+    kept[rows[first]] = True
+    return pairs.take(kept)
 
 
 @register("nearest")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trapline.associator.cells_text import WHOLE_SKY
 from trapline.associator.packing import PAIR
 from trapline.common.table import GrowingTable, Rows
 from trapline.schemas.columns import Array
@@ -42,4 +43,9 @@ def _from_1(header: dict[str, Any], arrays: dict[str, Rows]) -> Snapshot:
     return header | {"version": "trapline.associator.snapshot/2", "requests": [], "told": 0}, arrays
 
 
-_STEPS = {"trapline.associator.snapshot/1": _from_1}
+def _from_2(header: dict[str, Any], arrays: dict[str, Rows]) -> Snapshot:
+    """Add what version 2 did not know: regions. It owned the whole sky."""
+    return header | {"version": "trapline.associator.snapshot/3", "region": WHOLE_SKY}, arrays
+
+
+_STEPS = {"trapline.associator.snapshot/1": _from_1, "trapline.associator.snapshot/2": _from_2}

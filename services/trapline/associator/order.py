@@ -50,15 +50,19 @@ class ImageOrder:
         How long an image is waited for after sources of later ones came; None for ever.
     idle_after_s
         After what silence a partition of `images` without a head is not waited for; None never.
-    service
-        Whose dead letters end the wait for an image.
+    extractors
+        Services whose dead letters end the wait for an image, or for the answer to a request.
     """
 
     def __init__(
-        self, *, max_hold_s: float | None, idle_after_s: float | None, service: str = "source_extractor"
+        self,
+        *,
+        max_hold_s: float | None,
+        idle_after_s: float | None,
+        extractors: Iterable[str] = ("source_extractor",),
     ) -> None:
         self._max_hold_s, self._idle_after_s = max_hold_s, idle_after_s
-        self._service = service
+        self._extractors = frozenset(extractors)
         self._heads: dict[str, deque[_Head]] = {}
         self._ended: set[str] = set()
         self._heard_at: dict[str, float] = {}
@@ -173,7 +177,7 @@ class ImageOrder:
 
     def _offer_dead_letter(self, record: Record) -> None:
         header = cast("DeadLetter", record.header)
-        ours = header.service == self._service
+        ours = header.service in self._extractors
         if ours and header.place.channel == "remeasure":
             self._replies.add_dead(record)
             return

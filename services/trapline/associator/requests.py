@@ -81,7 +81,7 @@ class Request:
 
 
 def ask(dataset: str, of: Folded, pairs: Pairs, asking: bytes) -> Request:
-    """Return a request; `asking` is the id of the image that made it necessary."""
+    """Return a request; `asking` is the id of the image that made it necessary, and what sets its associator apart."""
     return Request(record_id(of.image.t_start_us or 0, REMEASURE_SCHEMA, of.image.id, asking), dataset, of, pairs)
 
 

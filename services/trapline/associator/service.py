@@ -9,7 +9,10 @@ from typing import Any, cast
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import AssociatorState, Folded, answer, command, give_up, step, whole_watchlist
 from trapline.associator.order import ImageOrder
+from trapline.associator.owners import refuse_other_owners
+from trapline.associator.regions import EVERYWHERE, Domain, domain_of
 from trapline.associator.snapshot import dump, load
+from trapline.common.config import ConfigError
 from trapline.common.runtime.context import Context
 from trapline.common.runtime.daemon import Service
 from trapline.common.runtime.fold import FoldRunner
@@ -34,8 +37,8 @@ class AssociatorFold:
     reads_headers = ("images",)
     writes = ("lightcurves", "watchlist", "remeasure")
 
-    def __init__(self, settings: AssociatorConfig) -> None:
-        self._settings = settings
+    def __init__(self, settings: AssociatorConfig, domain: Domain = EVERYWHERE) -> None:
+        self._settings, self._domain = settings, domain
         self._dropped: Counter[str] = Counter()
         self._order = self._new_order()
         self._watchlists = _FULL_EVERY
@@ -47,7 +50,7 @@ class AssociatorFold:
 
     def initial(self) -> AssociatorState:
         """Return an empty sky."""
-        return AssociatorState()
+        return AssociatorState(domain=self._domain)
 
     def step(self, state: AssociatorState, inputs: Step) -> _Records:
         """Return what came of an image, an answer, a request that nobody answers, or a command."""
@@ -70,21 +73,25 @@ class AssociatorFold:
 
     def load(self, header: dict[str, Any], arrays: dict[str, Array]) -> AssociatorState:
         """Return the state that was dumped."""
-        return load(header, arrays)
+        return load(header, arrays, self._domain)
 
     def counters(self, state: AssociatorState) -> Mapping[str, int]:
         """Return what was found, what is asked for, and what was dropped since the start."""
         objects = sum(len(sky.catalogue.table) for sky in state.skies.values())
         pending = sum(len(request.pairs) for request in state.requests.values())
         found = {"objects": objects, "requests_open": len(state.requests), "pairs_pending": pending}
-        return found | {f"dropped_{reason}": n for reason, n in self._dropped.items()}
+        elsewhere = {"sources_elsewhere": self._dropped["elsewhere"]} if self._dropped["elsewhere"] else {}
+        return found | elsewhere | {f"dropped_{why}": n for why, n in self._dropped.items() if why != "elsewhere"}
 
     def needs(self, state: AssociatorState) -> Iterable[Place]:
         """Return records that were consumed and may have to be read once more."""
         return state.needs()
 
     def _new_order(self) -> ImageOrder:
-        return ImageOrder(max_hold_s=self._settings.max_hold_s, idle_after_s=self._settings.idle_after_s)
+        settings = self._settings
+        return ImageOrder(
+            max_hold_s=settings.max_hold_s, idle_after_s=settings.idle_after_s, extractors=settings.extractors
+        )
 
     def _image(self, state: AssociatorState, header: Images, inputs: Step) -> Folded:
         if header.command is not None:
@@ -122,7 +129,15 @@ class AssociatorFold:
 
 async def run(context: Context) -> None:
     """Fold images until told to drain."""
-    fold = AssociatorFold(cast("AssociatorConfig", context.section))
+    settings = cast("AssociatorConfig", context.section)
+    try:
+        domain = domain_of(
+            {region.owner: region.cells for region in settings.regions}, context.replica, settings.margin_deg
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    await refuse_other_owners(context, settings)
+    fold = AssociatorFold(settings, domain)
     await FoldRunner(context, fold, needs=fold.needs).run()
 
 

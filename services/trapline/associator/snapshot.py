@@ -21,14 +21,15 @@ from trapline.associator.packing import (
     unpack_footprint,
     unpack_requests,
 )
+from trapline.associator.regions import EVERYWHERE, Domain
 from trapline.associator.requests import Recent
 from trapline.associator.state import AssociatorState, Sky
 from trapline.associator.statistics import ROW_OF, STATISTIC, BandStatistics
-from trapline.common.runtime.snapshot import restoring
+from trapline.common.runtime.snapshot import SnapshotError, restoring
 from trapline.common.table import GrowingTable
 from trapline.schemas.columns import Array, array_to_ids, ids_to_array
 
-VERSION = "trapline.associator.snapshot/2"
+VERSION = "trapline.associator.snapshot/3"
 
 
 def dump(state: AssociatorState) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -50,22 +51,31 @@ def dump(state: AssociatorState) -> tuple[dict[str, Any], dict[str, Array]]:
             }
         )
     requests = pack_requests(state.requests.values(), arrays)
-    return {"version": VERSION, "skies": skies, "requests": requests, "told": state.told}, arrays
+    words = {"version": VERSION, "region": state.domain.cells, "skies": skies, "requests": requests}
+    return words | {"told": state.told}, arrays
 
 
-def load(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> AssociatorState:
-    """Return the state that was dumped.
+def load(header: Mapping[str, Any], arrays: Mapping[str, Array], domain: Domain = EVERYWHERE) -> AssociatorState:
+    """Return the state that was dumped, of an associator that owns `domain`.
 
     Raises
     ------
     SnapshotError
-        When it is of another version, or something is missing or not of its type.
+        When it is of another version or another part of the sky, or something is missing or not of its type.
     """
     header, columns = migrated(header, arrays)
     with restoring(header, VERSION):
+        region = header["region"]
+    if region != domain.cells:
+        raise SnapshotError(
+            f"the snapshot is of the region {region!r}, [[associator.regions]] now says {domain.cells!r}: make the "
+            "state anew with `trapline associator rebuild`, on all owners"
+        )
+    with restoring(header, VERSION):
         skies = {entry["dataset"]: _load_sky(entry, columns, f"{n}.") for n, entry in enumerate(header["skies"])}
         folded = dict.fromkeys(array_to_ids(_ids(columns["folded"])))
-        return AssociatorState(skies, folded, unpack_requests(header["requests"], columns), header["told"])
+        requests = unpack_requests(header["requests"], columns)
+        return AssociatorState(skies, folded, requests, header["told"], domain)
 
 
 def _ids(array: Array) -> Array:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trapline.associator.catalogue import Catalogue, Positions, RowNumbers
+from trapline.associator.catalogue import NEIGHBOUR, Catalogue, Positions, RowNumbers
 from trapline.associator.coverage import Band, Coverage
 from trapline.associator.history import History
+from trapline.associator.regions import EVERYWHERE, Domain
 from trapline.associator.requests import Recent, Request
 from trapline.associator.statistics import BandStatistics
 from trapline.associator.whereabouts import Whereabouts
@@ -50,7 +51,7 @@ class Sky:
     def look_around(self) -> None:
         """Make what follows from the catalogue."""
         objects = self.catalogue.table.rows
-        rows = np.nonzero(objects["retired"] == 0)[0]
+        rows = np.nonzero((objects["retired"] == 0) & (objects["kind"] != NEIGHBOUR))[0]
         self.whereabouts.put(rows, objects["watch_ra_deg"][rows].copy(), objects["watch_dec_deg"][rows].copy())
         monitored = np.nonzero(objects["kind"] == Kind.MONITORED)[0]
         self.monitored = dict(zip(array_to_ids(objects["object_id"][monitored]), monitored.tolist(), strict=True))
@@ -92,6 +93,8 @@ class AssociatorState:
     """those that are not answered, by id"""
     told: int = 0
     """records on `lightcurves` so far"""
+    domain: Domain = EVERYWHERE
+    """part of the sky that is owned"""
 
     def remember(self, image_id: bytes, limit: int) -> None:
         """Note that an image was folded, and forget the one folded longest ago when there are more than `limit`."""

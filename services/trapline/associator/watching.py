@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from trapline.associator.catalogue import NEIGHBOUR
 from trapline.common.ids import record_id
 from trapline.common.table import Rows
 from trapline.schemas.columns import Array, Kind
@@ -43,16 +44,18 @@ def whole(objects: Rows) -> dict[str, Array]:
     return _positions(objects[objects["listed"] != 0])
 
 
-def watchlist(version: int, image: bytes, dataset: str, arrays: dict[str, Array], *, full: bool) -> Message[Watchlist]:
-    """Return a record; `image` is what it follows from."""
+def watchlist(
+    version: int, cause: bytes, dataset: str, arrays: dict[str, Array], *, full: bool, salt: bytes = b""
+) -> Message[Watchlist]:
+    """Return a record; `cause` is what it follows from, `salt` what sets its associator apart."""
     # A whole list that follows from an image is another record than what that image changed.
-    id_ = record_id(0, WATCHLIST_SCHEMA, image, b"full" if full else b"")
+    id_ = record_id(0, WATCHLIST_SCHEMA, cause, (b"full" if full else b"") + salt)
     header = Watchlist(schema=WATCHLIST_SCHEMA, id=id_, dataset=dataset, version=version, full=full)
     return Message(header, arrays)
 
 
 def _belongs(objects: Rows, expiration: int) -> npt.NDArray[np.bool_]:
-    alive = objects["retired"] == 0
+    alive = (objects["retired"] == 0) & (objects["kind"] != NEIGHBOUR)
     return np.asarray(alive & ((objects["kind"] == Kind.MONITORED) | (objects["misses"] < expiration)))
 
 

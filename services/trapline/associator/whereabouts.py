@@ -52,8 +52,9 @@ class Whereabouts:
         """Watch objects at these positions from now on."""
         if not len(rows):
             return
-        self._spots.extend(max(0, int(rows.max()) + 1 - len(self._spots)))
+        added = self._spots.extend(max(0, int(rows.max()) + 1 - len(self._spots)))
         spots = self._spots.rows
+        spots["cell"][added] = _NOWHERE
         spots["ra_deg"][rows], spots["dec_deg"][rows] = ra_deg, dec_deg
         spots["cell"][rows] = cells_at(ra_deg, dec_deg, _ORDER)
         self._waiting.append(rows)
@@ -61,6 +62,7 @@ class Whereabouts:
 
     def drop(self, rows: RowNumbers) -> None:
         """Watch objects no more."""
+        rows = rows[rows < len(self._spots)]
         if len(rows):
             self._spots.rows["cell"][rows] = _NOWHERE
             self._note(rows)

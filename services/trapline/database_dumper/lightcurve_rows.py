@@ -12,7 +12,7 @@ from trapline.common.store.bins import POSTGRES_EPOCH_US, bins_of_points, ids_of
 from trapline.database_dumper.binary_copy import Column, Field, timestamps
 from trapline.database_dumper.values import as_text, dataset_id
 from trapline.schemas.columns import Arrays, Kind, SchemaError, array_to_ids
-from trapline.schemas.lightcurves import POINTS, STATES, Lightcurves
+from trapline.schemas.lightcurves import INHERITED, POINTS, STATES, Lightcurves
 
 _IDS = {"_id": "point_id", "object": "object_id", "source": "source_id"}
 _MEASURED = (
@@ -39,6 +39,8 @@ class Block:
     unit: bytes | None
     points: Mapping[str, Column]
     states: Mapping[str, Column]
+    inherited: Sequence[tuple[bytes, Mapping[str, Column]]] = ()
+    """states of children of forks in other bands, by band"""
 
 
 def block_of(header: Lightcurves, arrays: Arrays) -> Block | None:
@@ -61,7 +63,26 @@ def block_of(header: Lightcurves, arrays: Arrays) -> Block | None:
     if states:
         timestamps(states["last_seen_us"], "states.last_seen_us")
     unit = None if image.unit is None else as_text(image.unit).encode()
-    return Block(dataset_id(header.dataset), image.id, t, as_text(image.band.name).encode(), unit, points, states)
+    band, inherited = as_text(image.band.name).encode(), list(_inherited(header, arrays))
+    return Block(dataset_id(header.dataset), image.id, t, band, unit, points, states, inherited)
+
+
+def _inherited(header: Lightcurves, arrays: Arrays) -> Iterator[tuple[bytes, Mapping[str, Column]]]:
+    """Yield the states of children of forks, band by band.
+
+    Raises
+    ------
+    SchemaError
+        When a row names a band that the header does not.
+    """
+    columns: dict[str, Column] = INHERITED.select(arrays)
+    numbers, bands = columns.pop("band", np.zeros(0, np.uint8)), header.inherited_bands
+    if len(numbers) and int(numbers.max()) >= len(bands):
+        raise SchemaError(f"inherited.band names band {numbers.max()}, and there are {len(bands)} `inherited_bands`")
+    for number in np.unique(numbers).tolist():
+        rows = {name: column[numbers == number] for name, column in columns.items()}
+        timestamps(rows["last_seen_us"], "inherited.last_seen_us")
+        yield as_text(bands[number].name).encode(), rows
 
 
 def point_fields(block: Block) -> dict[str, Field]:
@@ -131,12 +152,16 @@ def object_fields(blocks: Sequence[Block]) -> dict[str, Field]:
 
 def state_fields(blocks: Iterable[Block]) -> Iterator[dict[str, Field]]:
     """Yield, band by band, one row per object of all records: its newest statistics."""
-    by_band: dict[bytes, list[Block]] = {}
+    by_band: dict[bytes, list[Mapping[str, Column]]] = {}
+    units: dict[bytes, bytes | None] = {}
     for block in blocks:
         if block.states:
-            by_band.setdefault(block.band, []).append(block)
+            by_band.setdefault(block.band, []).append(block.states)
+            units[block.band] = block.unit
+        for band, states in block.inherited:
+            by_band.setdefault(band, []).append(states)
     for band, group in by_band.items():
-        joined = {c.name: np.concatenate([b.states[c.name] for b in group]) for c in STATES.columns}
+        joined = {c.name: np.concatenate([states[c.name] for states in group]) for c in STATES.columns}
         _, last = last_of_each(joined["object_id"])
         ids = joined["object_id"][last]
         yield {
@@ -147,7 +172,8 @@ def state_fields(blocks: Iterable[Block]) -> Iterator[dict[str, Field]]:
             "n": _integers(joined["n"][last]),
             "n_blind": _integers(joined["n_blind"][last]),
             "band": band,
-            "unit": group[-1].unit,
+            # What is inherited alone has no image that tells its unit: the next point does.
+            "unit": units.get(band),
         }
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from trapline.schemas.columns import Kind, Link
 from trapline.schemas.image import Band, Image
-from trapline.schemas.lightcurves import POINTS, Lightcurves
+from trapline.schemas.lightcurves import NEIGHBOURS, POINTS, Lightcurves
 from trapline.schemas.message import Message
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -21,6 +21,7 @@ Float = npt.NDArray[np.float64]
 # Squares of what lies outside overflow.
 _LARGEST = 1e70
 _SMALLEST = 1e-70
+_PLACE = ("ra_deg", "dec_deg", "flux_peak")
 _BRIGHT_ROWS = 64  # brightest blind points of an image that are remembered for the sake of their side lobes
 
 
@@ -81,7 +82,9 @@ def points_of(record: Message[Lightcurves]) -> Points | None:
             raise ValueError(f"record {header.id.hex()} has points, and no image with a start and a band")
         return None
     columns = dict(POINTS.select(record.arrays))
-    context = Context(image, image.band, image.t_start_us, header.id, header.dataset, header.trace, _brightest(columns))
+    beside = NEIGHBOURS.select(record.arrays) if NEIGHBOURS.check(record.arrays) else {}
+    bright = _brightest(columns, beside)
+    context = Context(image, image.band, image.t_start_us, header.id, header.dataset, header.trace, bright)
     return Points(context, columns)
 
 
@@ -112,10 +115,14 @@ def once_each(points: Points) -> Iterator[Points]:
         yield points.take(np.nonzero(turn == number)[0])
 
 
-def _brightest(columns: Columns) -> tuple[tuple[float, float, float], ...]:
-    rows = np.nonzero(blind(columns) & np.isfinite(columns["flux_peak"]))[0]
-    peak = columns["flux_peak"][rows]
+def _brightest(columns: Columns, beside: Columns) -> tuple[tuple[float, float, float], ...]:
+    """Return (ra_deg, dec_deg, flux_peak) of the brightest blind points, and of sources beside this region."""
+    own = np.nonzero(blind(columns) & np.isfinite(columns["flux_peak"]))[0]
+    values = {name: columns[name][own] for name in _PLACE}
+    if beside:
+        values = {name: np.concatenate([column, beside[name]]) for name, column in values.items()}
+    peak = values["flux_peak"]
+    rows = np.arange(len(peak))
     if len(rows) > _BRIGHT_ROWS:
-        rows = rows[np.sort(np.argsort(-peak, kind="stable")[:_BRIGHT_ROWS])]
-    values = (columns[name][rows].tolist() for name in ("ra_deg", "dec_deg", "flux_peak"))
-    return tuple(zip(*values, strict=True))
+        rows = np.sort(np.argsort(-peak, kind="stable")[:_BRIGHT_ROWS])
+    return tuple(zip(*(values[name][rows].tolist() for name in _PLACE), strict=True))

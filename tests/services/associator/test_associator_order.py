@@ -15,6 +15,7 @@ from trapline.schemas.message import Message, encode
 from trapline.schemas.sources import COLUMNS, Sources
 from trapline.schemas.sources import SCHEMA as SOURCES
 from trapline.schemas.status import DEAD_LETTERS_SCHEMA, DeadLetter
+from trapline.schemas.watchlist import POSITIONS, REMEASURE_SCHEMA, Remeasure
 
 
 def record(place, header, arrays=None):
@@ -164,6 +165,21 @@ def test_a_dead_letter_ends_the_wait_once_all_sources_were_read():
     assert steps(made) == [], "at another host it may have been read before"
     made.seen([("sources", "0"), ("dead_letters", "source_extractor-0")], caught_up=True)
     assert [len(step.records) for step in steps(made)] == [1, 2]
+
+
+@pytest.mark.parametrize("service", ["source_extractor", "my_extractor"])
+def test_a_request_is_given_up_when_whoever_measures_gives_it_up_and_nobody_else(service):
+    asked = Remeasure(schema=REMEASURE_SCHEMA, id=bytes(16), image_place=image(0).place)
+    request = record(Place("remeasure", "0", 0, 3), asked, POSITIONS.empty())
+    made = order(extractors=("source_extractor", "my_extractor"))
+    made.offer(dead_letter(0, request, "reads_along"))
+    made.offer(dead_letter(1, request, service))
+    for _ in range(2):
+        assert steps(made) == []
+        made.seen([("sources", "0"), ("dead_letters", f"{service}-0")], caught_up=True)
+    (given_up,) = steps(made)
+    assert given_up.records[0].header.service == service
+    assert made.buffered() == 0
 
 
 def test_sources_that_came_before_the_dead_letter_was_believed_win():

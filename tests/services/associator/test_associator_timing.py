@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy_healpix import HEALPix
 
-from associator_world import SETTINGS, World, night
+from associator_world import SETTINGS, World, night, points, states
 from trapline.associator.coverage import spot_of
 from trapline.common.region import covers
 from trapline.schemas.columns import Kind, Link, array_to_ids
@@ -21,44 +20,11 @@ from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message
 
 IMAGES = 50
-STATISTICS = ("n", "n_blind", "flux_mean", "flux_mean_weighted", "flux_std", "v", "eta", "flux_min", "flux_max")
 GONE = frozenset({5, 6, 20, 33})
 
 
 def run(seed: int, chance: int, gone: frozenset[int] = frozenset()) -> World:
     return World(np.random.default_rng([seed, chance]), gone).run(night(seed, IMAGES))
-
-
-MEASURED = ("object_id", "source_id", "kind", "link", "deruiter", "ra_deg", "dec_deg", "flux_int", "flags")
-
-
-def points(world: World) -> dict[bytes, tuple[Any, ...]]:
-    """Return what does not depend on the order of processing, by id of the point."""
-    found: dict[bytes, tuple[Any, ...]] = {}
-    for record in world.told:
-        image_id = record.header.image.id if record.header.image else b""
-        columns = [[value.tobytes() for value in record.arrays[name]] for name in MEASURED]
-        for id_, *row in zip(array_to_ids(record.arrays["point_id"]), *columns, strict=True):
-            assert id_ not in found, "a point twice"
-            found[id_] = (image_id, *row)
-    return found
-
-
-def states(world: World) -> dict[tuple[bytes, str], tuple[float, ...]]:
-    """Return the newest statistics of each object and band, as the store has them in the end."""
-    found: dict[tuple[bytes, str], tuple[float, ...]] = {}
-    for record in world.told:
-        if record.header.image and record.header.image.band:
-            bands = [record.header.image.band.name] * len(record.arrays["states.n"])
-            tables = [("states", bands)]
-            if record.header.inherited_bands:
-                names = [record.header.inherited_bands[k].name for k in record.arrays["inherited.band"].tolist()]
-                tables.append(("inherited", names))
-            for table, of_row in tables:
-                rows = np.array([record.arrays[f"{table}.{name}"] for name in STATISTICS], float).T
-                ids = array_to_ids(record.arrays[f"{table}.object_id"])
-                found |= {(id_, b): tuple(row) for id_, b, row in zip(ids, of_row, rows.tolist(), strict=True)}
-    return found
 
 
 @pytest.mark.parametrize("seed", range(2))

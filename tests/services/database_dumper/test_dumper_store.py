@@ -24,7 +24,7 @@ from trapline.database_dumper.store import read_positions, store_batch
 from trapline.schemas.columns import Kind, array_to_ids, ids_to_array
 from trapline.schemas.header import Place
 from trapline.schemas.image import Band
-from trapline.schemas.lightcurves import Fork
+from trapline.schemas.lightcurves import STATES, BandKey, Fork
 from trapline.schemas.message import Message
 
 TABLES = ("dataset", "image", "object", "object_state", "point", "transient", "triage", "reader_position")
@@ -257,6 +257,20 @@ async def test_forks_and_retirement_are_kept(con: Connection) -> None:
     rows = await con.fetch("SELECT _id, parent, retired FROM object")
     found = {row["_id"].bytes: (row["parent"] and row["parent"].bytes, row["retired"]) for row in rows}
     assert found == {parent: (None, True)} | dict.fromkeys(children, (parent, False))
+
+
+async def test_children_of_forks_have_states_in_the_other_bands_of_their_parent(con: Connection) -> None:
+    children = mesh.object_ids(2)
+    message = mesh.lightcurves_message(1, children, inherited_bands=[BandKey("other"), BandKey("third")])
+    past = {f"inherited.{c.name}": np.repeat(message.arrays[f"states.{c.name}"], 2, axis=0) for c in STATES.columns}
+    past["inherited.band"] = np.array([0, 1, 0, 1], np.uint8)
+    await store_batch(con, READER, [record("lightcurves", 1, Message(message.header, message.arrays | past))])
+    rows = await con.fetch("SELECT object, band, n, v FROM object_state")
+    own = message.header.image.band.name
+    values = zip(message.arrays["states.n"].tolist(), message.arrays["states.v"].tolist(), strict=True)
+    expected = {(i, band, *v) for i, v in zip(children, values, strict=True) for band in (own, "other", "third")}
+    assert {(row["object"].bytes, *list(row)[1:]) for row in rows} == expected
+    assert len(rows) == 6
 
 
 async def test_of_an_image_that_comes_twice_the_first_stays(con: Connection) -> None:

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from trapline.common.channel import ChannelReader, Channels, Connection, Gap, Record, Start
+from trapline.common.channel import ChannelReader, Connection, Gap, Record, Start
 from trapline.common.channel.filters import field_of
+from trapline.common.channel.heartbeats import newest_reports
 from trapline.common.commands.flow import by_channel, lags
 from trapline.common.commands.options import ConfigOption, JsonOption, RelayOption, fail, relay_connection, run
 from trapline.common.ids import text_id
 from trapline.common.journal import now_us
-from trapline.common.relay.requests import Cursor
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.described import Unregistered
 from trapline.schemas.header import Header
@@ -161,28 +161,18 @@ def _source(values: dict[str, float]) -> str:
 async def _status(relay: Connection) -> dict[str, Any]:
     async with relay as connection:
         info = await connection.info()
-        newest = await _newest_reports(connection, info)
+        now = time.time()
         return {
-            "services": newest,
+            "services": [
+                {**_all_fields(report), "age_s": max(0.0, now - report.t_us / 1e6)}
+                for report in await newest_reports(connection, info)
+            ],
             "partitions": info["partitions"],
             "groups": info["groups"],
             "readers": info["readers"],
             "lags": msgspec.to_builtins(by_channel(lags(info, now_us()))),
             "relays": info.get("relays") or [{"address": relay.address, "trouble": None, **_of_host(info)}],
         }
-
-
-async def _newest_reports(connection: Channels, info: dict[str, Any]) -> list[dict[str, Any]]:
-    ends = [p for p in info["partitions"] if p["channel"] == "status" and p["next_seq"]]
-    cursors = [Cursor("status", p["partition"], seq=p["next_seq"] - 1) for p in ends]
-    reader = ChannelReader(connection, ("status",), positions=cursors)
-    reports = {}
-    if cursors:
-        for item in await reader.read(0):
-            if isinstance(item, Record) and isinstance(header := item.header, Status):
-                reports[item.place.partition] = header
-    now = time.time()
-    return [{**_all_fields(r), "age_s": max(0.0, now - r.t_us / 1e6)} for _, r in sorted(reports.items())]
 
 
 def _all_fields(report: Status) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from trapline.common.runtime.hang import HangError
 from trapline.common.runtime.health import HealthServer
 from trapline.common.runtime.heartbeat import report_for_ever, report_now
 from trapline.common.runtime.outputs import Outputs
+from trapline.common.runtime.snapshot import SnapshotError
 from trapline.common.runtime.systemd import Systemd, tell_for_ever
 
 EXIT_CONFIG = 2
@@ -63,7 +64,7 @@ def run_process(service: Service, config: MeshConfig, replica: str, *, supervise
     except ConfigError as error:
         structlog.get_logger().error("cannot run", reason=str(error))
         return EXIT_CONFIG
-    except (JournalError, OSError) as error:
+    except (JournalError, SnapshotError, OSError) as error:
         structlog.get_logger().error("cannot run", reason=str(error))
         return EXIT_FAILED
     except Exception:  # noqa: BLE001  whatever ends a service is told in its log
