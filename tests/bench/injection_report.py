@@ -26,9 +26,14 @@ class Found:
     veto: str | None = None
 
     @property
+    def bare(self) -> bool:
+        """Whether neither a veto nor the light of a neighbour covers it."""
+        return self.injection.covered is None and self.veto is None
+
+    @property
     def free(self) -> bool:
-        """Whether it must be found at once: it is strong, and neither a veto nor the light of a neighbour covers it."""
-        return self.injection.strong and self.injection.covered is None and self.veto is None
+        """Whether it must be found at once: it is strong, and nothing covers it."""
+        return self.injection.strong and self.bare
 
     def note(self, frame: int, veto: str | None) -> None:
         """Take notice of an event about it."""
@@ -68,8 +73,9 @@ def _by_finder_alone(strong: list[Found]) -> Counter[str]:
 
 
 def draw(found: Sequence[Found], directory: Path = RESULTS) -> Path:
-    """Draw the recovered fraction against the true SNR, by place and by duration, and return where it is."""
+    """Draw the recovered fraction of what nothing covers against the true SNR, by place and by duration; say where."""
     directory.mkdir(exist_ok=True)
+    found = [f for f in found if f.bare]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for place in PLACES:
