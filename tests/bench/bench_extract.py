@@ -78,7 +78,7 @@ def _our_stages(sky: Sky, settings: ExtractorConfig) -> dict[str, Callable[[], A
     return {
         "ours: decode images": lambda: decode(frames),
         "ours: background and noise": lambda: flatten(pixels, None, settings.mesh_radio_px, beam.smallest_sigma_px),
-        "ours: detection": lambda: detect(noise, settings, smallest),
+        "ours: detection": lambda: detect(noise, settings, smallest, beam),
         "ours: detection and fit": lambda: measure_radio(noise, beam, settings),
         "ours: range of the noise": lambda: noise_range(noise, image),
         "ours: all of an image": lambda: measure(pixels, image, settings),

@@ -23,7 +23,7 @@ def forced(size: Size) -> list[Comparison]:
     sky, settings = Sky.of(side_px, 100, 1), ExtractorConfig()
     noise, beam = flatten(sky.pixels[0], None, settings.mesh_radio_px), beam_of(image_of(sky))
     at_px = np.random.default_rng(1).uniform(10, side_px - 10, (n_positions, 2))
-    islands = detect(noise, settings, 1)
+    islands = detect(noise, settings, 1, beam)
     blind = np.stack([islands.column("x"), islands.column("y")], axis=-1)
     half = np.sqrt(np.linalg.eigvalsh(beam.covariance_px)[::-1]) * HALF_POWER
 

@@ -1,7 +1,8 @@
 """`injection`: transients put into images, and how many are announced in their first image; and noise without any.
 
-Everything from the pixels to the events runs in this process: extractor, associator, finder. Places that a veto covers
-(edges, side lobes of bright sources) are reported beside the others.
+Everything from the pixels to the events runs in this process: extractor, associator, finder. What a veto covers (edges,
+side lobes of bright sources) and what has no peak of its own beside a brighter source is reported beside the others; by
+what a transient is covered follows from where it stands and how bright it is, not from what was found.
 """
 
 from __future__ import annotations
@@ -76,10 +77,7 @@ def injection(size: Size) -> list[Comparison]:
 
 def _fractions(nights: list[_Night], places: tuple[str, ...]) -> tuple[list[float], list[float]]:
     """Return the fraction of the strong injections that no veto covers, night by night, and what it should be."""
-    wanted = [
-        [f for f in night.found if f.injection.place in places and f.injection.strong and not f.veto]
-        for night in nights
-    ]
+    wanted = [[f for f in night.found if f.injection.place in places and f.free] for night in nights]
     fractions = [sum(f.images == 0 for f in one) / len(one) for one in wanted if one]
     return fractions, [1.0] * len(fractions)
 

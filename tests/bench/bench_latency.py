@@ -2,7 +2,7 @@
 
 Each image has one source of its own that no image before had, so each opens an event. The clock starts when the kernel
 has taken the last byte, and stops when `trapline.client` yields the event. Bare sep extracts the same image afterwards,
-alone, before the next one comes.
+alone, before the next one comes. What each service took of it is in the event's own timeline.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from bench.report import cores
 from bench.skies import N_BANDS, Pixels, Sky
 from trapline.client import AsyncMesh, Event, connect_async
 from trapline.common.testing.postgres import fresh_database, temporary_cluster
+from trapline.schemas.transients import Stage
 from trapline.simulator.beam import add_point_sources, pixel_beam
 from trapline.simulator.core import truth_of
 from trapline.simulator.framing import Parts, framed
@@ -65,6 +66,7 @@ def latency(size: Size) -> list[Comparison]:
 async def _measure(load: _Load, show: _Show, ports: Imager, relay: str) -> Comparison:
     waited: list[float] = []
     bare: list[float] = []
+    parts: list[dict[str, float]] = []
     quiet = FinderConfig().warm_up  # images that make known what is steady, and announce nothing
     async with connect_async(relay) as mesh:
         arrivals = _Arrivals(show.sky)
@@ -76,7 +78,9 @@ async def _measure(load: _Load, show: _Show, ports: Imager, relay: str) -> Compa
             if frame == quiet - 1:
                 await _folded(mesh, quiet * N_BANDS)
             if frame >= quiet:
-                waited += [await arrivals.of(frame, band) - sent[band] for band in range(N_BANDS)]
+                came = [await arrivals.of(frame, band) for band in range(N_BANDS)]
+                waited += [one.at_s - start for one, start in zip(came, sent, strict=True)]
+                parts += [one.parts_ms(start) for one, start in zip(came, sent, strict=True) if one.stages]
                 bare += [await asyncio.to_thread(show.bare_s, image.pixels) for image in images]
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
         following.cancel()
@@ -84,6 +88,9 @@ async def _measure(load: _Load, show: _Show, ports: Imager, relay: str) -> Compa
     later = [max(ours[i : i + N_BANDS]) for i in range(0, len(ours), N_BANDS)]
     notes: dict[str, Note] = {f"{name}, ms": percentile(ours, q) for name, q in (("p90", 90), ("p99", 99))}
     notes["p50 of the last band, ms"] = percentile(later, 50)
+    notes |= {
+        f"p50 in {name}, ms": percentile([part[name] for part in parts], 50) for name in (parts[0] if parts else ())
+    }
     return Comparison(f"{load.side_px} px, {N_BANDS} bands", "ms", ours, baseline, _TARGET, notes)
 
 
@@ -129,13 +136,30 @@ class _Show:
         return seconds_of(lambda: extract(pixels, self.min_area_px))
 
 
+class _Arrival(NamedTuple):
+    """An event in a plug-in's hands: when (a time of `perf_counter`), and when what it was made of was published."""
+
+    at_s: float
+    stages: list[Stage]
+    t_pub_us: int
+
+    def parts_ms(self, sent_s: float) -> dict[str, float]:
+        """Return how long each service took, and the way to the plug-in."""
+        # Both clocks are those of this machine, and this is soon after.
+        wall_less_perf_s = time.time() - time.perf_counter()
+        names = [stage.producer.partition("/")[0] for stage in self.stages] + ["transient_finder", "the plug-in"]
+        published = [stage.t_pub_us / 1e6 - wall_less_perf_s for stage in self.stages]
+        times = [sent_s, *published, self.t_pub_us / 1e6 - wall_less_perf_s, self.at_s]
+        return {name: 1e3 * (end - start) for name, start, end in zip(names, times[:-1], times[1:], strict=True)}
+
+
 class _Arrivals:
     """When the events of each image were in a plug-in's hands."""
 
     def __init__(self, sky: Sky) -> None:
         self._sky = sky
         self._freq_hz = np.array([band.freq_hz for band in sky.config.bands])
-        self._times: dict[tuple[int, int], float] = {}
+        self._times: dict[tuple[int, int], _Arrival] = {}
         self._news = asyncio.Event()
 
     async def follow(self, mesh: AsyncMesh) -> None:
@@ -145,11 +169,11 @@ class _Arrivals:
             if isinstance(event, Event) and event.kind == "new_source":
                 # Ingest rounds frequencies.
                 band = int(np.abs(self._freq_hz - event.band.freq_hz).argmin())
-                self._times.setdefault((event.t_us, band), now)
+                self._times.setdefault((event.t_us, band), _Arrival(now, event.timeline, event.t_pub_us))
                 self._news.set()
 
-    async def of(self, frame: int, band: int) -> float:
-        """Return when the event of an image came, once it has."""
+    async def of(self, frame: int, band: int) -> _Arrival:
+        """Return the arrival of the event of an image, once it is there."""
         key = (start_us(self._sky.config, frame), band)
         try:
             async with asyncio.timeout(_EVENT_S):

@@ -27,6 +27,8 @@ from trapline.simulator.telescope import header_of
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import measure
 from trapline.source_extractor.noise import flatten
+from trapline.source_extractor.scene import prepare
+from trapline.transient_finder.config import FinderConfig
 
 Float = npt.NDArray[np.float64]
 
@@ -36,6 +38,8 @@ _WEIGHTS = (0.5, 0.15, 0.15, 0.1, 0.1)
 _DURATIONS = (1, 2, 5)
 _SNR = (5.0, 100.0)
 _STEP_US = 10_000_000
+BLENDED = "blended"
+_RISE_SIGMA = 3.0  # by which a peak exceeds what detection asks of it, so that the noise seldom hides it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Injection:
     bands: tuple[int, ...]
     first: int
     duration: int
+    covered: str | None = None
+    """the veto that covers it, by where it stands and how bright it is, or `BLENDED`"""
 
 
 @dataclass
@@ -77,6 +83,7 @@ class Field:
         self.peak: Float = np.asarray(found.columns["flux_peak"], float)
         (xx, xy), (_, yy) = beam_of(self.image).covariance_px
         self.beam = PixelBeam(float(xx), float(xy), float(yy))
+        self._scene = prepare(base, self.image, settings)
         self.fwhm_px = 2.355 * float(max(xx, yy)) ** 0.5
 
     def message(self, band: int, frame: int, injections: list[Injection]) -> Message[Images]:
@@ -109,8 +116,37 @@ class Field:
         snr = float(np.exp(rng.uniform(*np.log(_SNR))))
         flux = snr * float(self.noise[round(at[1]), round(at[0])])
         bands = (0,) if place == "one band" else tuple(range(len(self.images)))
-        strong = flux >= 12 * self.rms_max
-        return Injection(place, *map(float, at), flux, snr, strong, bands, frame, int(rng.choice(_DURATIONS)))
+        strong, duration = flux >= 12 * self.rms_max, int(rng.choice(_DURATIONS))
+        return Injection(place, *map(float, at), flux, snr, strong, bands, frame, duration, self.covered(at, flux))
+
+    def covered(self, at: Float, flux: float) -> str | None:
+        """Return what covers a transient by the truth alone: a veto of the finder, or the light of a neighbour."""
+        if self._scene.near_edge(*at[:, None])[0]:
+            return "near_edge"
+        finder, beam_px = FinderConfig(), self.fwhm_px
+        distance = np.hypot(*(self.steady_px - at).T)
+        beside = self.peak[(distance > beam_px / 2) & (distance < finder.side_lobe_beams * beam_px)]
+        if (beside > finder.side_lobe_ratio * flux).any():
+            return "near_bright"
+        noise = float(self.noise[round(at[1]), round(at[0])])
+        asked = (ExtractorConfig().deblend_sigma + _RISE_SIGMA) * noise
+        near = np.flatnonzero(distance < 3 * beam_px)
+        return BLENDED if any(self._rise(at, flux, row) < asked for row in near) else None
+
+    def _rise(self, at: Float, flux: float, row: int) -> float:
+        """Return by how much its brightest pixel exceeds the saddle to a steady source, were there no noise."""
+        x, y = (axis.ravel() + centre for axis, centre in zip(np.mgrid[-1:2, -1:2], np.rint(at), strict=True))
+        part = np.linspace(0, 1, 200)
+        line = at + part[:, None] * (self.steady_px[row] - at)
+        return float(self._light(x, y, at, flux).max() - self._light(*line.T, at, flux).min())
+
+    def _light(self, x: Float, y: Float, at: Float, flux: float) -> Float:
+        """Return the surface brightness of a transient and all that is steady, without noise."""
+        places, peaks = np.vstack([self.steady_px, at]), np.append(self.peak, flux)
+        dx, dy = (np.subtract.outer(axis, place) for axis, place in zip((x, y), places.T, strict=True))
+        xx, xy, yy = self.beam.inverse()
+        squared = xx * dx**2 + 2 * xy * dx * dy + yy * dy**2
+        return np.asarray((peaks * np.exp(-squared / 2)).sum(axis=-1))
 
     def _free(self, rng: np.random.Generator, place: str, taken: Float) -> Float | None:
         """Return a place of a sort that is free; None when none is found soon."""

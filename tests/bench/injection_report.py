@@ -25,6 +25,16 @@ class Found:
     """0 when it was announced in the first; None: never"""
     veto: str | None = None
 
+    @property
+    def bare(self) -> bool:
+        """Whether neither a veto nor the light of a neighbour covers it."""
+        return self.injection.covered is None and self.veto is None
+
+    @property
+    def free(self) -> bool:
+        """Whether it must be found at once: it is strong, and nothing covers it."""
+        return self.injection.strong and self.bare
+
     def note(self, frame: int, veto: str | None) -> None:
         """Take notice of an event about it."""
         late = frame - self.injection.first
@@ -35,26 +45,37 @@ class Found:
 
 
 def table(found: Sequence[Found], places: Sequence[str]) -> dict[str, str]:
-    """Return a line per place: how many were strong, covered by a veto, recovered at once, later, or never."""
+    """Return a line per place: how many were strong, covered and by what, recovered at once, later, or never."""
     return {place: _line([f for f in found if f.injection.place == place]) for place in places}
 
 
 def _line(found: list[Found]) -> str:
-    strong = [f for f in found if f.injection.strong]
-    vetoes = Counter(f.veto for f in strong if f.veto)
-    free = [f for f in strong if not f.veto]
+    strong, free = [f for f in found if f.injection.strong], [f for f in found if f.free]
     at_once, later = (sum(f.images == 0 for f in free), sum((f.images or 0) > 0 for f in free))
-    by_veto = ", ".join(f"{count} {veto}" for veto, count in sorted(vetoes.items())) or "none"
     fraction = f"{at_once / len(free):.4f}" if free else "-"
     return (
-        f"{len(found)} injected, {len(strong)} strong, vetoed: {by_veto}; of the other {len(free)} at once {at_once} "
-        f"({fraction}), later {later}, never {len(free) - at_once - later}"
+        f"{len(found)} injected, {len(strong)} strong, covered: {_covered(strong)}; of the other {len(free)} "
+        f"at once {at_once} ({fraction}), later {later}, never {len(free) - at_once - later}"
     )
 
 
+def _covered(strong: list[Found]) -> str:
+    """Return by what strong ones are covered, how many of these were announced all the same, and which vetoes err."""
+    reasons = Counter(f.injection.covered for f in strong if f.injection.covered)
+    announced = Counter(f.injection.covered for f in strong if f.injection.covered and f.images == 0)
+    texts = [f"{count} {why} ({announced[why]} announced)" for why, count in sorted(reasons.items())]
+    texts += [f"{count} {why} by the finder alone" for why, count in sorted(_by_finder_alone(strong).items())]
+    return ", ".join(texts) or "none"
+
+
+def _by_finder_alone(strong: list[Found]) -> Counter[str]:
+    return Counter(f.veto for f in strong if f.veto and not f.injection.covered)
+
+
 def draw(found: Sequence[Found], directory: Path = RESULTS) -> Path:
-    """Draw the recovered fraction against the true SNR, by place and by duration, and return where it is."""
+    """Draw the recovered fraction of what nothing covers against the true SNR, by place and by duration; say where."""
     directory.mkdir(exist_ok=True)
+    found = [f for f in found if f.bare]
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for place in PLACES:

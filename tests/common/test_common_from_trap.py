@@ -105,6 +105,13 @@ def test_what_corresponds_is_translated(files: list[str], tmp_path: Path) -> Non
     assert config.log.level == "debug"
 
 
+def test_no_levels_switch_deblending_off(tmp_path: Path) -> None:
+    job = tmp_path / "job_params.cfg"
+    job.write_text("[source_extraction]\ndeblend_nthresh = 0\n")
+    done = translated([str(job)])
+    assert "deblend = false" in done.stdout and "deblend_levels" not in done.stdout
+
+
 def test_every_key_is_translated_or_remarked(files: list[str]) -> None:
     done = translated(files)
     remarks = [line for line in done.stdout.splitlines() if line.startswith("#")]

@@ -46,10 +46,20 @@ class ExtractorConfig(ServiceSection):
         default=None, description="systematic position error, north-south; when absent as east-west"
     )
     negative: bool = Field(default=False, description="also find negative sources (Stokes Q, U, V)")
-    deblend: bool = Field(default=False, description="split islands that have several peaks")
-    deblend_levels: int = Field(default=32, ge=2, le=64, description="levels between threshold and peak to split at")
+    deblend: bool = Field(default=True, description="split islands that have several peaks")
+    deblend_sigma: float = Field(
+        default=5.0,
+        ge=0,
+        description="with a beam: a peak rises this far above the saddle to a higher one, in sigma of the noise",
+    )
+    deblend_levels: int = Field(
+        default=32, ge=2, le=64, description="without a beam: levels between threshold and peak to split at"
+    )
     deblend_contrast: float = Field(
-        default=0.005, gt=0, lt=1, description="fraction of an island's flux that makes a part of it a source"
+        default=0.005,
+        gt=0,
+        lt=1,
+        description="without a beam: fraction of an island's flux that makes a part of it a source",
     )
     optical_flux: Literal["circle", "kron"] = Field(
         default="circle", description="aperture of optical fluxes: a circle, as forced fluxes have, or Kron's ellipse"

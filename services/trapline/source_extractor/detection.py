@@ -1,6 +1,6 @@
 """Islands of connected pixels above the noise, positive and negative.
 
-Without a convolution and without deblending they are ours (`islands.py`), which is four times as fast; else sep's.
+Without a convolution they are ours (`islands.py`, `peaks.py`), which is four times as fast; else sep's.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import sep
 
+from trapline.source_extractor.beam import PixelBeam
 from trapline.source_extractor.config import ExtractorConfig
-from trapline.source_extractor.islands import islands_above
+from trapline.source_extractor.islands import Limits, islands_above
 from trapline.source_extractor.noise import Flattened, Pixels
 
 Float = npt.NDArray[np.float64]
@@ -49,7 +50,7 @@ class Islands:
         return np.asarray(noise.rms[self.table["ypeak"], self.table["xpeak"]], np.float64)
 
 
-def detect(noise: Flattened, settings: ExtractorConfig, min_area_px: int, kernel: Kernel | None = None) -> Islands:
+def detect(noise: Flattened, settings: ExtractorConfig, min_area_px: int, smooth: PixelBeam | Kernel) -> Islands:
     """Return islands above the analysis threshold that hold a peak above the detection threshold.
 
     Parameters
@@ -60,30 +61,31 @@ def detect(noise: Flattened, settings: ExtractorConfig, min_area_px: int, kernel
         Thresholds, deblending, and whether negative sources are wanted.
     min_area_px
         Smallest number of pixels of an island.
-    kernel
-        Convolution before detection. None at radio frequencies: there the noise is already as smooth as the beam.
+    smooth
+        The beam that noise and sources are as smooth as, or the kernel of a convolution before detection.
     """
-    found = [(1.0, _above(noise.flat, noise.rms, settings, min_area_px, kernel))]
+    found = [(1.0, _above(noise.flat, noise.rms, settings, min_area_px, smooth))]
     if settings.negative:
-        found.append((-1.0, _above(-noise.flat, noise.rms, settings, min_area_px, kernel)))
+        found.append((-1.0, _above(-noise.flat, noise.rms, settings, min_area_px, smooth)))
     sign = np.concatenate([np.full(len(table), value) for value, table in found])
     tables: Any = [table for _, table in found]
     return Islands(np.concatenate(tables) if settings.negative else tables[0], sign)
 
 
 def _above(
-    flat: Pixels, rms: Pixels, settings: ExtractorConfig, min_area_px: int, kernel: Kernel | None
+    flat: Pixels, rms: Pixels, settings: ExtractorConfig, min_area_px: int, smooth: PixelBeam | Kernel
 ) -> npt.NDArray[Any]:
-    if kernel is None and not settings.deblend:
+    if isinstance(smooth, PixelBeam):
         thresholds = settings.analysis_threshold, settings.detection_threshold
-        return islands_above(flat, rms, *thresholds, min_area_px, sep.OBJ_TRUNC)
+        limits = Limits(*thresholds, min_area_px, settings.deblend_sigma)
+        return islands_above(flat, rms, limits, smooth if settings.deblend else None)
     table = _stack.extract(
         flat,
         settings.analysis_threshold,
         settings.pixel_stack_px,
         err=rms,
         minarea=min_area_px,
-        filter_kernel=kernel,
+        filter_kernel=smooth,
         # A contrast of 1 switches deblending off, but sep still tries every level: one is five times faster.
         deblend_nthresh=settings.deblend_levels if settings.deblend else 1,
         deblend_cont=settings.deblend_contrast if settings.deblend else 1.0,

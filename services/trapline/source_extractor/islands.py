@@ -6,12 +6,17 @@ corner, belong together. What is done after the first comparison costs by the pi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
+import sep
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from trapline.source_extractor.beam import PixelBeam
 from trapline.source_extractor.noise import Pixels
+from trapline.source_extractor.peaks import Above, apart
 
 Float = npt.NDArray[np.float64]
 Index = npt.NDArray[np.intp]
@@ -28,45 +33,59 @@ ISLAND = np.dtype(
         ("x2", "f8"),  # second moments, weighted with the pixels
         ("xy", "f8"),
         ("y2", "f8"),
-        ("flag", "i4"),
+        ("flag", "i4"),  # OBJ_TRUNC: touches the edge of the image; OBJ_MERGED: one of several peaks
     ]
 )
-"""The columns, named as those of sep."""
+"""The columns and flags, named as those of sep."""
 _BLOCK = 1 << 16  # pixels at a time: they stay in the processor's cache
 
 
-def islands_above(
-    flat: Pixels, rms: Pixels, analysis: float, detection: float, min_area_px: int, truncated: int
-) -> npt.NDArray[np.void]:
+class Limits(NamedTuple):
+    """What an island is: thresholds in sigma, its smallest number of pixels, and what makes a second peak of it one."""
+
+    analysis: float
+    detection: float
+    min_area_px: int
+    prominence: float = 0.0
+    """height above the saddle to a higher peak, in sigma"""
+
+
+def islands_above(flat: Pixels, rms: Pixels, limits: Limits, beam: PixelBeam | None = None) -> npt.NDArray[np.void]:
     """Return the islands above `analysis` times the noise whose brightest pixel is above `detection` times the noise.
 
     Parameters
     ----------
     flat, rms
         The image without background, and its noise, (ny, nx).
-    analysis, detection
-        Thresholds in sigma.
-    min_area_px
-        Smallest number of pixels of an island.
-    truncated
-        Flag of islands that touch the edge of the image.
+    limits
+        What an island is.
+    beam
+        With it, islands of several peaks are taken apart: `peaks.apart`.
     """
-    index = _above(flat, rms, analysis)
+    index = _above(flat, rms, limits.analysis)
     if not index.size:
         return np.zeros(0, ISLAND)
     value = flat.ravel()[index].astype(np.float64)
     label = _labels(index, flat.shape[1])
     # Most islands are fluctuations: what has no high pixel at all goes first, what follows is for few.
     hopeful = np.zeros(int(label.max()) + 1, bool)
-    hopeful[label[value > detection * rms.ravel()[index]]] = True
-    hopeful &= np.bincount(label) >= min_area_px
+    hopeful[label[value > limits.detection * rms.ravel()[index]]] = True
+    hopeful &= np.bincount(label) >= limits.min_area_px
     keep = hopeful[label]
     index, value, label = index[keep], value[keep], label[keep]
     if not index.size:
         return np.zeros(0, ISLAND)
+    n_islands = int(label.max()) + 1
+    if beam is not None:
+        pixels = Above(index, value, label, rms.ravel()[index].astype(np.float64))
+        label = apart(pixels, flat, beam, limits.detection, limits.prominence)
     order = np.argsort(label, kind="stable")
-    table = _described(index[order], value[order], label[order], flat.shape, truncated)
-    high: npt.NDArray[np.bool_] = table["peak"] > detection * rms[table["ypeak"], table["xpeak"]].astype(np.float64)
+    label = label[order]
+    table = _described(index[order], value[order], label, flat.shape)
+    table["flag"][label[np.flatnonzero(np.append(True, np.diff(label) != 0))] >= n_islands] |= sep.OBJ_MERGED
+    high: npt.NDArray[np.bool_] = table["peak"] > limits.detection * rms[table["ypeak"], table["xpeak"]].astype(
+        np.float64
+    )
     return np.asarray(table[high])
 
 
@@ -105,9 +124,7 @@ def _labels(index: Index, nx: int) -> Index:
     return np.repeat(label, np.diff(np.append(begin, len(index)))).astype(np.intp)
 
 
-def _described(
-    index: Index, value: Float, label: Index, shape: tuple[int, ...], truncated: int
-) -> npt.NDArray[np.void]:
+def _described(index: Index, value: Float, label: Index, shape: tuple[int, ...]) -> npt.NDArray[np.void]:
     """Return the table of islands; pixels are sorted by label, and by index within."""
     ny, nx = shape
     begin = np.flatnonzero(np.append(True, np.diff(label) != 0))
@@ -120,7 +137,7 @@ def _described(
     table["ypeak"], table["xpeak"] = np.divmod(index[highest[first]], nx)
     y, x = np.divmod(index, nx)
     at_edge = (x == 0) | (y == 0) | (x == nx - 1) | (y == ny - 1)
-    table["flag"] = np.where(np.logical_or.reduceat(at_edge, begin), truncated, 0)
+    table["flag"] = np.where(np.logical_or.reduceat(at_edge, begin), sep.OBJ_TRUNC, 0)
     # Relative to the brightest pixel: differences of large numbers have few digits.
     dx, dy = x - table["xpeak"][rank], y - table["ypeak"][rank]
     weight = value / table["peak"][rank]

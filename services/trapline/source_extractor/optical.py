@@ -29,7 +29,7 @@ def measure_optical(noise: Flattened, settings: ExtractorConfig) -> PixelRows:
     Errors are those of the background noise, independent from pixel to pixel, and with a gain of the photons of the
     source as well.
     """
-    islands = detect(noise, settings, settings.min_area_px, kernel=sep.default_kernel)
+    islands = detect(noise, settings, settings.min_area_px, sep.default_kernel)
     rms = islands.rms(noise)
     x, y = windowed_positions(noise, islands)
     total, error, missing = aperture_fluxes(noise, islands, x, y, settings)

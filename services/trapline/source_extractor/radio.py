@@ -28,7 +28,7 @@ def measure_radio(noise: Flattened, beam: PixelBeam, settings: ExtractorConfig) 
     Islands are found without a convolution: it would move and merge sources where the noise is correlated already.
     """
     smallest = min(settings.min_area_beams * beam.area_px, noise.flat.size)
-    islands = detect(noise, settings, min_area_px=max(1, int(smallest)))
+    islands = detect(noise, settings, max(1, int(smallest)), beam)
     peak = np.stack([islands.table["xpeak"], islands.table["ypeak"]], axis=-1).astype(np.int64)
     centre = np.stack([islands.column("x"), islands.column("y")], axis=-1)
     # An island of several peaks has its barycentre between them: the fit stays with the brightest.

@@ -38,6 +38,9 @@ class FinderConfig(ServiceSection):
         ge=0,
         description="uncertainty of the flux scale between images, as a fraction of the mean; it enters sigma",
     )
+    flare_hysteresis: float = Field(
+        default=0.8, gt=0, le=1, description="a flare or fade has ended below this part of flare_sigma"
+    )
     min_points: int = Field(
         default=10, ge=1, description="points that the mean must be made of before a flare or fade is announced"
     )

@@ -20,7 +20,7 @@ from trapline.common.runtime.context import Context
 from trapline.common.wcs import WcsError, parse_wcs
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.header import Header, Place
-from trapline.schemas.images import Images
+from trapline.schemas.images import Images as ImagesHeader
 from trapline.schemas.message import Message
 from trapline.schemas.transients import CUTOUT, Transients
 
@@ -29,18 +29,27 @@ Pixels = npt.NDArray[np.float32]
 _PATIENCE_S = 1.0  # an event is worth more than its cut-out
 
 
-async def with_cutouts(context: Context, messages: Iterable[Message[Header]], side_px: int) -> list[Message[Header]]:
+Images = Mapping[Place, Message[ImagesHeader] | None]
+"""records by their places; None where there is no image any more"""
+
+
+async def images_of(connection: Channels, messages: Iterable[Message[Header]]) -> Images:
+    """Return the images of messages that open an event, each fetched once, all at the same time."""
+    places = list(dict.fromkeys(place for m in messages if (place := _wanted(m)) is not None))
+    return dict(zip(places, await asyncio.gather(*(_image_at(connection, p) for p in places)), strict=True))
+
+
+def with_cutouts(
+    context: Context, messages: Iterable[Message[Header]], images: Images, side_px: int
+) -> list[Message[Header]]:
     """Return messages with a cut-out in those that open an event and whose image is there.
 
-    Each image is fetched once. Counted are `cutouts` and `cutouts_missing`.
+    Counted are `cutouts` and `cutouts_missing`.
     """
-    messages = list(messages)
-    wanted = {place: None for m in messages if (place := _wanted(m)) is not None} if side_px else {}
-    images = {place: await _image_at(context.connection, place) for place in wanted}
     return [_with_cutout(context, message, images, side_px) for message in messages]
 
 
-def cut_out(image: Message[Images], ra_deg: float, dec_deg: float, side_px: int) -> tuple[Pixels, str] | None:
+def cut_out(image: Message[ImagesHeader], ra_deg: float, dec_deg: float, side_px: int) -> tuple[Pixels, str] | None:
     """Return a square of pixels about a position, NaN beyond the image, and the FITS cards of their own WCS.
 
     None when the image has no pixels or WCS, or the position is not in it.
@@ -67,11 +76,9 @@ def _wanted(message: Message[Header]) -> Place | None:
     return header.image_place if isinstance(header, Transients) and header.alert_type == "initial" else None
 
 
-def _with_cutout(
-    context: Context, message: Message[Header], images: Mapping[Place, Message[Images] | None], side_px: int
-) -> Message[Header]:
+def _with_cutout(context: Context, message: Message[Header], images: Images, side_px: int) -> Message[Header]:
     place, header = _wanted(message), message.header
-    if place is None or not side_px or not isinstance(header, Transients):
+    if place is None or place not in images or not isinstance(header, Transients):
         return message
     image = images[place]
     try:
@@ -86,7 +93,7 @@ def _with_cutout(
     return Message(msgspec.structs.replace(header, cutout_wcs=cards), {**message.arrays, CUTOUT.name: pixels})
 
 
-async def _image_at(connection: Channels, place: Place) -> Message[Images] | None:
+async def _image_at(connection: Channels, place: Place) -> Message[ImagesHeader] | None:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             record = await record_at(connection, place)
@@ -94,4 +101,4 @@ async def _image_at(connection: Channels, place: Place) -> Message[Images] | Non
     except (TimeoutError, RelayUnreachableError, RelayRefusedError, SchemaError):
         return None
     # What stands at the place of an image is one, unless the journal is another's.
-    return cast("Message[Images]", message) if message and isinstance(message.header, Images) else None
+    return cast("Message[ImagesHeader]", message) if message and isinstance(message.header, ImagesHeader) else None

@@ -127,10 +127,19 @@ def _hold(announced: Announced, judgement: Judgement, row: int, episode: Episode
         opened = Episode(event, finding.significance, announced.band_bit, announced=veto is None)
         announced.sky.set_episode(int(announced.rows[row]), finding.kind, opened)
     elif episode.announced and veto is None:
-        grown = finding.significance > announced.settings.update_growth * episode.significance
-        if grown or episode.retracted:
-            episode.significance, episode.retracted = max(finding.significance, episode.significance), False
-            announced.say(row, finding, Change(episode.event_id, "update"))
+        _go_on(announced, row, episode, finding)
+
+
+def _go_on(announced: Announced, row: int, episode: Episode, finding: Finding) -> None:
+    """Tell of an event that goes on when it has grown, holds again, or is seen in a second band."""
+    bands = episode.bands.bit_count()
+    confirmed = bands > 1 and not episode.confirmed
+    grown = finding.significance > announced.settings.update_growth * episode.significance
+    if grown or confirmed or episode.retracted:
+        episode.significance = max(finding.significance, episode.significance)
+        episode.retracted, episode.confirmed = False, episode.confirmed or confirmed
+        more = {"bands_holding": float(bands)}
+        announced.say(row, finding, Change(episode.event_id, "update", more=more))
 
 
 def _release(announced: Announced, judgement: Judgement, row: int, episode: Episode) -> None:

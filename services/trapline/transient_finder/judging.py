@@ -27,6 +27,7 @@ def point_rules(settings: FinderConfig) -> tuple[Rule, ...]:
         "sigma": settings.flare_sigma,
         "flux_sys_frac": settings.flux_sys_frac,
         "min_points": float(settings.min_points),
+        "hysteresis": settings.flare_hysteresis,
     }
     variation = {"min_points": float(settings.variable_min_points), "hysteresis": settings.variable_hysteresis}
     return (

@@ -1,7 +1,8 @@
 """What is usual in the population: log-normal fits to V and eta of all objects of a band, kept as the night goes.
 
-Both are kept as histograms of their logarithm, so that a point of an object costs the same however many there are: the
-object moves from one bin to another.
+Both are kept as a histogram of their logarithms, so that a point of an object costs the same however many there are:
+the object moves from one bin to another. V is that of the objects whose eta is usual: it depends on how bright a steady
+object is, so that its distribution is wide, and variables would hide in its tail.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ N_BINS = 251
 _WIDTH = (_HIGH - _LOW) / N_BINS
 _CLIP_SIGMA = 3.0
 _ROUNDS = 10
+_ONE_SIGMA_BELOW = 0.15866  # of a Gaussian
+_USUAL_SIGMA = 3.0  # eta up to here is usual
 
 CENTRES: Float = np.power(10.0, _LOW + _WIDTH * (np.arange(N_BINS, dtype=np.float64) + 0.5))
 """of the bins"""
@@ -48,13 +51,17 @@ def bins_of(values: Float, counted: npt.NDArray[np.bool_]) -> Bins:
 
 
 def fit(counts: Counts) -> Fit:
-    """Return the Gaussian of a histogram over the logarithm: mean and standard deviation, clipped until they stand."""
+    """Return the Gaussian of a histogram over the logarithm: mean and standard deviation, clipped until they stand.
+
+    The clipping begins with the width of the lower half: variables only add to the upper one, and may be many.
+    """
     total = int(counts.sum())
     if not total:
         return Fit(np.nan, np.nan)
     x = np.log10(CENTRES)
-    kept = counts > 0
-    mean, sigma = 0.0, 0.0
+    median, low = (float(x[np.searchsorted(np.cumsum(counts), part * total)]) for part in (0.5, _ONE_SIGMA_BELOW))
+    mean, sigma = median, max(median - low, _WIDTH / 2)
+    kept = (counts > 0) & (np.abs(x - mean) <= _CLIP_SIGMA * sigma)
     for _ in range(_ROUNDS):
         weight = np.where(kept, counts, 0)
         mean = float((weight * x).sum() / weight.sum())
@@ -68,33 +75,28 @@ def fit(counts: Counts) -> Fit:
 
 
 def _none() -> Counts:
-    return np.zeros(N_BINS, np.int64)
-
-
-def _counts(bins: Bins) -> Counts:
-    return np.bincount(bins, minlength=N_BINS + 1)[1:]
+    return np.zeros((N_BINS + 1, N_BINS + 1), np.int64)
 
 
 @dataclass(slots=True)
 class Population:
-    """How many objects of a band have which V and eta."""
+    """How many objects of a band have which V and eta: by bins plus one (n, n), 0 where there is none."""
 
-    v: Counts = field(default_factory=_none)
-    eta: Counts = field(default_factory=_none)
+    counts: Counts = field(default_factory=_none)
 
     def __len__(self) -> int:
-        return int(self.v.sum())
+        return int(self.counts[1:].sum())
 
     def add(self, v_bins: Bins, eta_bins: Bins) -> None:
         """Count objects."""
-        self.v += _counts(v_bins)
-        self.eta += _counts(eta_bins)
+        np.add.at(self.counts, (v_bins, eta_bins), 1)
 
     def remove(self, v_bins: Bins, eta_bins: Bins) -> None:
         """Count objects no more."""
-        self.v -= _counts(v_bins)
-        self.eta -= _counts(eta_bins)
+        np.subtract.at(self.counts, (v_bins, eta_bins), 1)
 
     def fits(self) -> tuple[Fit, Fit]:
-        """Return the fits to V and to eta."""
-        return fit(self.v), fit(self.eta)
+        """Return the fits to V, of the objects whose eta is usual, and to eta."""
+        eta = fit(self.counts[:, 1:].sum(axis=0))
+        usual = np.append(True, ~(eta.threshold(_USUAL_SIGMA) < CENTRES))
+        return fit(self.counts[1:, usual].sum(axis=1)), eta

@@ -5,19 +5,22 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 from pydantic import ValidationError
 
 from trapline.common.config import ConfigError
 from trapline.common.config.errors import explain
 from trapline.common.journal import PartitionReader
 from trapline.common.relay.catalogue import Catalogue
+from trapline.schemas.columns import Link, array_to_ids
 from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message, decode, decode_header
 from trapline.schemas.transients import Transients
+from trapline.transient_finder.comparison import Side, Story, stories_of
 from trapline.transient_finder.config import FinderConfig
 from trapline.transient_finder.core import FinderState, step
 from trapline.transient_finder.plugins import load_rules
@@ -26,45 +29,18 @@ _TABLE = "transient_finder"
 
 
 @dataclass(slots=True)
-class Story:
-    """One event: what was said of it, and what would have been said. None: nothing."""
-
-    first: Transients
-    """the record that opened it"""
-    was: str | None = None
-    would: str | None = None
-
-    @property
-    def differs(self) -> bool:
-        """Whether the new rules say something else."""
-        return self.was != self.would
-
-
-@dataclass(slots=True)
 class Replayed:
     """What came of a replay."""
 
     stories: list[Story]
-    """by time of their opening image"""
+    """that either side opened in the stretch, by time of their opening image"""
     counters: Counter[str]
     state: FinderState
     first_us: int | None
     """start of the first image that is still in the journal: before it nothing is known"""
+    told_from_us: int | None = None
+    """image of the oldest announcement that is kept, when older ones are gone: nothing before is compared"""
     records: int = 0
-
-
-@dataclass(slots=True)
-class _Stories:
-    since_us: int
-    until_us: int
-    found: dict[bytes, Story] = field(default_factory=dict[bytes, Story])
-
-    def tell(self, header: Transients, which: str) -> None:
-        """Take notice of a record about an event that opened in the stretch that is looked at."""
-        if header.alert_type == "initial" and self.since_us <= header.t_us < self.until_us:
-            self.found.setdefault(header.event_id, Story(header))
-        if (story := self.found.get(header.event_id)) is not None:
-            setattr(story, which, "retracted" if header.alert_type == "retraction" else "announced")
 
 
 def rules_from(settings: FinderConfig, path: Path | None) -> FinderConfig:
@@ -106,7 +82,8 @@ def replay(
     settings
         Rules to fold with.
     since_us, until_us
-        Events that opened in images of this time are compared; the fold begins with the first record in any case.
+        Episodes that either side opened in images of this time are compared; the fold begins with the first record in
+        any case.
     watched
         Called with the steps and their number: shows progress.
 
@@ -119,35 +96,62 @@ def replay(
         raise ConfigError(f"there are no lightcurves under {journals}: is this the directory of a mesh?")
     catalogue, plugins = Catalogue(journals), load_rules(settings.plugins, settings.plugin_thresholds)
     readers = [reader for _, reader in catalogue.of_channel("lightcurves")]
-    stories, done = _Stories(since_us, until_us), Replayed([], Counter(), FinderState(), None)
-    for header in _headers(reader for _, reader in catalogue.of_channel("transients")):
-        stories.tell(header, "was")
+    was, would, done = Side(), Side(), Replayed([], Counter(), FinderState(), None)
+    done.told_from_us = _announced([reader for _, reader in catalogue.of_channel("transients")], was)
     total = sum(reader.next_seq - reader.first_seq for reader in readers)
+    cut: set[bytes] = set()
     for frames in watched((f for reader in readers for f in _records(reader)), total):
         done.records += 1
         try:
             message = cast("Message[Lightcurves]", decode(frames))
+            known = _objects(done.state, message)
             judged = step(done.state, message, settings, plugins)
         except ValueError:
             # The finder has a dead letter of it, and went on without it.
             done.counters["records_not_taken"] += 1
             continue
+        cut |= _older(done.state, message, known)
+        cut.update(child for fork in message.header.forks if fork.parent in cut for child in fork.children)
         done.counters.update(judged.counters)
         image = message.header.image
         if done.first_us is None and image is not None:
             done.first_us = image.t_start_us
         for event in judged.messages:
-            stories.tell(event.header, "would")
-    done.stories = sorted(stories.found.values(), key=lambda story: (story.first.t_us, story.first.event_id))
+            would.tell(event.header)
+    since_us = max(since_us, done.told_from_us or since_us)
+    done.stories = [story for story in stories_of(was, would) if story.opens_within(since_us, until_us)]
+    for story in done.stories:
+        story.cut = story.first.object_id in cut
     return done
 
 
-def _headers(readers: Iterable[PartitionReader]) -> Iterator[Transients]:
+def _announced(readers: Iterable[PartitionReader], side: Side) -> int | None:
+    """Tell a side what the journals hold; return from when on that is all, if not from the beginning."""
+    known_from: list[int] = []
     for reader in readers:
-        for _, frame in reader.first_frames(0):
-            header = decode_header(frame)
-            if isinstance(header, Transients):
-                yield header
+        headers = [header for _, frame in reader.first_frames(0) for header in (decode_header(frame),)]
+        events = [header for header in headers if isinstance(header, Transients)]
+        known_from += [events[0].t_us] if events and reader.first_seq > 0 else []
+        for event in events:
+            side.tell(event)
+    return max(known_from, default=None)
+
+
+def _objects(state: FinderState, message: Message[Lightcurves]) -> int:
+    """Return how many objects of its associator are known."""
+    sky = state.skies.get((message.header.dataset, message.header.producer))
+    return len(sky.objects.table) if sky is not None else 0
+
+
+def _older(state: FinderState, message: Message[Lightcurves], known: int) -> set[bytes]:
+    """Return the objects that a record is the first to name, and that were not born in it: their past is not here."""
+    if _objects(state, message) == known:
+        return set()
+    sky = state.skies[message.header.dataset, message.header.producer]
+    born = np.isin(message.arrays["link"], (Link.NEW, Link.FORKED))
+    forks = {child for fork in message.header.forks for child in fork.children}
+    fresh = set(array_to_ids(sky.objects.table.rows["object_id"][known:]))
+    return fresh - set(array_to_ids(message.arrays["object_id"][born])) - forks
 
 
 def _records(reader: PartitionReader) -> Iterator[list[memoryview]]:

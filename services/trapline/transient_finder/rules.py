@@ -87,16 +87,23 @@ def flare(points: Columns, thresholds: Thresholds) -> Verdict:
     """Judge points against the weighted mean of their object before them.
 
     Holds when (flux_int - mean) / sqrt(flux_int_err^2 + mean_err^2 + (flux_sys_frac mean)^2) exceeds `sigma`, and the
-    mean is that of at least `min_points` points.
+    mean is that of at least `min_points` points. One that goes on has ended below `hysteresis` times `sigma`: else a
+    flux that stays near the threshold would be many flares.
     """
     sigmas, _, judged = _deviation(points, thresholds)
-    return Verdict(judged & (sigmas > thresholds["sigma"]), sigmas, judged)
+    return _beyond(sigmas, judged, thresholds)
 
 
 def fade(points: Columns, thresholds: Thresholds) -> Verdict:
     """Judge as `flare` does, in the other direction; the significance is positive."""
     sigmas, _, judged = _deviation(points, thresholds)
-    return Verdict(judged & (-sigmas > thresholds["sigma"]), -sigmas, judged)
+    return _beyond(-sigmas, judged, thresholds)
+
+
+def _beyond(sigmas: Float, judged: Bool, thresholds: Thresholds) -> Verdict:
+    holds = judged & (sigmas > thresholds["sigma"])
+    ended = sigmas < thresholds["hysteresis"] * thresholds["sigma"]
+    return Verdict(holds, sigmas, judged & (holds | ended))
 
 
 def reach(points: Columns, thresholds: Thresholds) -> Float:

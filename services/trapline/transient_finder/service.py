@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -11,15 +12,15 @@ from trapline.common.runtime.daemon import Service
 from trapline.common.runtime.fold import FoldRunner
 from trapline.common.runtime.order import ArrivalOrder, Order, Step
 from trapline.schemas.columns import Array
-from trapline.schemas.header import Header
+from trapline.schemas.header import Header, Place
 from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message
 from trapline.transient_finder.config import FinderConfig
 from trapline.transient_finder.core import FinderState, step
-from trapline.transient_finder.cutouts import with_cutouts
+from trapline.transient_finder.cutouts import images_of, with_cutouts
 from trapline.transient_finder.plugins import load_rules
 from trapline.transient_finder.snapshot import dump, load
-from trapline.transient_finder.timeline import with_timelines
+from trapline.transient_finder.timeline import opens, timelines_of, with_timelines
 
 
 class FinderFold:
@@ -33,6 +34,8 @@ class FinderFold:
         self._settings = settings
         self._plugins = load_rules(settings.plugins, settings.plugin_thresholds)
         self._counters: Counter[str] = Counter()
+        self.opening: dict[Place, Lightcurves] = {}
+        """headers of the records that opened events since this was emptied"""
 
     def order(self) -> Order:
         """Return the order of the associator: its journal's."""
@@ -49,6 +52,8 @@ class FinderFold:
         record = cast("Message[Lightcurves]", inputs.records[0].message)
         judged = step(state, record, self._settings, self._plugins)
         self._counters.update(judged.counters)
+        if any(opens(message.header) for message in (*judged.messages, *judged.suppressed)):
+            self.opening[inputs.records[0].place] = record.header
         return [*judged.messages, *judged.suppressed]
 
     def dump(self, state: FinderState) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
@@ -74,12 +79,22 @@ class FinderRunner(FoldRunner[FinderState]):
     """Runs the finder, and adds cut-outs and timelines to its events on their way out."""
 
     def __init__(self, context: Context, settings: FinderConfig) -> None:
-        super().__init__(context, FinderFold(settings))
+        self._finder = FinderFold(settings)
+        super().__init__(context, self._finder)
         self._side_px = settings.cutout_px
 
     async def finish(self, messages: list[Message[Header]]) -> list[Message[Header]]:
-        """Return events with the pixels about them and where the time went, as far as that is still there."""
-        return await with_timelines(self._context, await with_cutouts(self._context, messages, self._side_px))
+        """Return events with the pixels about them and where the time went, as far as that is still there.
+
+        All of it is looked up at once: an event waits for one answer of the relay.
+        """
+        folded, self._finder.opening = self._finder.opening, {}
+        if not any(opens(message.header) for message in messages):
+            return messages
+        connection = self._context.connection
+        wanted = messages if self._side_px else []
+        images, told = await asyncio.gather(images_of(connection, wanted), timelines_of(connection, folded))
+        return with_timelines(with_cutouts(self._context, messages, images, self._side_px), folded, told)
 
 
 async def run(context: Context) -> None:

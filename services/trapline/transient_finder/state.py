@@ -30,6 +30,8 @@ class Episode:
     """bits of the bands in which the rule holds"""
     announced: bool
     retracted: bool = False
+    confirmed: bool = False
+    """whether it was told that the rule holds in a second band"""
 
 
 @dataclass(slots=True)

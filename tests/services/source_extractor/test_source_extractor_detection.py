@@ -21,7 +21,7 @@ from trapline.schemas.image import Image
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import measure
 from trapline.source_extractor.detection import detect
-from trapline.source_extractor.noise import flatten
+from trapline.source_extractor.scene import prepare
 
 IMAGE = make_image((300, 420), round_beam(4.0), margin_px=10)
 
@@ -44,8 +44,10 @@ def flag_at(columns: dict[str, npt.NDArray[np.generic]], x: float, y: float) -> 
 
 def test_islands_are_those_of_an_independent_labelling() -> None:
     field = grid_field(2, make_image((500, 380), round_beam(4.0)), spacing_px=40.0, snr=(4, 40))
-    noise = flatten(field.pixels, None, 50)
-    islands = detect(noise, ExtractorConfig(detection_threshold=6, analysis_threshold=3), min_area_px=1)
+    settings = ExtractorConfig(detection_threshold=6, analysis_threshold=3)
+    scene = prepare(field.pixels, field.image, settings)
+    assert scene.beam is not None
+    noise, islands = scene.noise, detect(scene.noise, settings, 1, scene.beam)
     ratio = noise.flat / noise.rms
     labels, count = ndimage.label(ratio > 3, structure=np.ones((3, 3)))
     peaks = np.asarray(ndimage.maximum(ratio, labels, np.arange(1, count + 1)))
@@ -115,12 +117,12 @@ def test_negative_sources_are_found_when_they_are_wanted() -> None:
     assert list(columns["flags"]) == [Flag.NEGATIVE, 0]
 
 
-def test_neighbours_are_told_apart_only_on_request_and_flagged() -> None:
+def test_neighbours_are_told_apart_unless_that_is_not_wanted_and_flagged() -> None:
     pixels = sky(IMAGE, (200.0, 150.0, 200.0), (206.0, 150.0, 190.0), (100.0, 80.0, 20.0), (111.0, 80.0, 20.0))
-    merged = columns_of(measure(pixels, IMAGE, ExtractorConfig()))
+    merged = columns_of(measure(pixels, IMAGE, ExtractorConfig(deblend=False)))
     assert sorted(merged["x"]) == pytest.approx([100, 111, 200], abs=0.7), "one for the two that touch: the brighter"
     assert not (merged["flags"] & Flag.BLENDED).any()
-    apart = columns_of(measure(pixels, IMAGE, ExtractorConfig(deblend=True)))
+    apart = columns_of(measure(pixels, IMAGE, ExtractorConfig()))
     flags = [flag_at(apart, *at) for at in ((200, 150), (206, 150), (100, 80), (111, 80))]
     assert [bool(flag & Flag.BLENDED) for flag in flags] == [True, True, False, False]
     _, row = nearest(apart, [200, 206], [150, 150])

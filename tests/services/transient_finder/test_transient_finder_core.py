@@ -140,7 +140,12 @@ def test_bands_and_stokes_have_means_of_their_own_and_share_an_episode():
         record(12, 0, 20.0), record(12, 0, 20.0, band="70 MHz"), record(13, 0, 1.0), record(13, 0, 20.0, band="70 MHz"),
         record(14, 0, 1.0), record(14, 0, 1.0, band="70 MHz"),
     ]  # fmt: skip
-    assert said(run([*both, *flaring])) == [(24, "flare", "initial"), (29, "flare", "ended")]
+    judged = run([*both, *flaring])
+    assert said(judged) == [(24, "flare", "initial"), (25, "flare", "update"), (29, "flare", "ended")]
+    confirmed = judged[25].messages[0].header
+    assert confirmed.rule["bands_holding"] == 2, "the other band flares as well: said once"
+    again = [*both, *flaring[:2], record(13, 0, 20.0), record(13, 0, 20.0, band="70 MHz")]
+    assert said(run(again)) == said(judged)[:2]
 
 
 def test_vetoed_points_alarm_no_one_and_are_seen_once_per_episode():

@@ -14,7 +14,7 @@ from trapline.transient_finder.config import BadRegion, FinderConfig
 from trapline.transient_finder.points import Context
 from trapline.transient_finder.vetoes import first_vetoes
 
-DEVIATION = {"sigma": 6.5, "flux_sys_frac": 0.06, "min_points": 10.0}
+DEVIATION = {"sigma": 6.5, "flux_sys_frac": 0.06, "min_points": 10.0, "hysteresis": 0.8}
 BEAM = Beam(0.1, 0.1, 0.0)
 VARIATION = {"min_points": 20.0, "hysteresis": 0.8}
 
@@ -53,6 +53,7 @@ def test_flares_and_fades_are_measured_in_all_their_uncertainties(sigmas, flares
     assert (up.holds.sum(), down.holds.sum()) == (flares, fades)
     assert up.significance == pytest.approx([sigmas])
     assert down.significance == pytest.approx([-sigmas])
+    assert (up.judged.sum(), down.judged.sum()) == (flares or sigmas < 0, fades or sigmas > 0), "else it goes on"
     few = {**points, "n_before": np.array([9])}
     for rule in (rules.flare, rules.fade):
         found = rule(few, DEVIATION)

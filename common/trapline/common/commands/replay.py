@@ -64,17 +64,18 @@ def _watched(steps: Iterable[Any], total: int) -> Iterable[Any]:
 
 def _say_json(stories: list[Any], done: Any, bands: list[Any]) -> None:
     for story in stories:
-        first = story.first
+        first, (was, would) = story.first, story.outcomes
         line = {
-            "t": _time(first.t_us), "kind": first.kind, "object": text_id(first.object_id),
+            "t": _time(story.start_us), "kind": first.kind, "object": text_id(first.object_id),
             "event": text_id(first.event_id), "band": first.band.name, "ra_deg": first.ra_deg,
-            "dec_deg": first.dec_deg, "significance": _finite(first.significance), "was": story.was,
-            "would": story.would, "rule": {name: _finite(value) for name, value in first.rule.items()},
+            "dec_deg": first.dec_deg, "significance": _finite(first.significance), "was": was,
+            "would": would, "later_s": story.later_us / 1e6, "cut": story.cut,
+            "rule": {name: _finite(value) for name, value in first.rule.items()},
         }  # fmt: skip
         sys.stdout.write(json.dumps(line) + "\n")
     summary = {
-        "records": done.records, "first": _time(done.first_us), "counters": dict(done.counters),
-        "was": sum(s.was is not None for s in done.stories), "would": sum(s.would is not None for s in done.stories),
+        "records": done.records, "first": _time(done.first_us), "told_from": _time(done.told_from_us),
+        "counters": dict(done.counters), "was": _count(done, 0), "would": _count(done, 1),
         "populations": [band.as_dict() for band in bands],
     }  # fmt: skip
     sys.stdout.write(json.dumps({"summary": summary}) + "\n")
@@ -85,14 +86,14 @@ def _say_text(stories: list[Any], done: Any, bands: list[Any]) -> None:
     if stories:
         out(f"{'time':23}  {'kind':12} {'object':36}  {'band':14} {'sigma':>7}  {'was':10} would be\n")
     for story in stories:
-        first = story.first
+        first, (was, would) = story.first, story.outcomes
         sigma = f"{first.significance:7.1f}" if first.significance == first.significance else "      -"
         out(
-            f"{_time(first.t_us):23}  {first.kind:12} {text_id(first.object_id)}  {first.band.name[:14]:14} {sigma}  "
-            f"{story.was or '-':10} {story.would or '-'}\n"
+            f"{_time(story.start_us):23}  {first.kind:12} {text_id(first.object_id)}  {first.band.name[:14]:14} {sigma}"
+            f"  {was or '-':10} {would or '-'}{_remark(story)}\n"
         )
-    was, would = (sum(getattr(s, name) is not None for s in done.stories) for name in ("was", "would"))
-    out(f"{was} announced, {would} would be; {sum(s.differs for s in done.stories)} differ\n")
+    differ = sum(s.differs for s in done.stories)
+    out(f"{_count(done, 0)} announced, {_count(done, 1)} would be; {differ} differ\n")
     for name, count in sorted(done.counters.items()):
         out(f"  {name}: {count}\n")
     for band in bands:
@@ -100,6 +101,21 @@ def _say_text(stories: list[Any], done: Any, bands: list[Any]) -> None:
         out(f"  {band.band}: V > {band.v_threshold:.3g} and eta > {band.eta_threshold:.3g}: "
             f"{values['variable']} of {values['objects']} objects\n")  # fmt: skip
     out(f"  {done.records} records, of images from {_time(done.first_us)} on: before, nothing is known\n")
+    if done.told_from_us is not None:
+        out(f"  announcements before {_time(done.told_from_us)} are gone: nothing before is compared\n")
+
+
+def _count(done: Any, side: int) -> int:
+    return sum(story.outcomes[side] is not None for story in done.stories)
+
+
+def _remark(story: Any) -> str:
+    """Return what else is to be said of a story."""
+    later_s = story.later_us / 1e6
+    remarks = [f"{abs(later_s):g} s {'later' if later_s > 0 else 'earlier'}"] if later_s else []
+    remarks += ["opened before"] if story.was and not story.was.start_us else []
+    remarks += ["the object's past is not in the journal"] if story.cut and story.differs else []
+    return f" ({'; '.join(remarks)})" if remarks else ""
 
 
 def _time(t_us: int | None) -> str:

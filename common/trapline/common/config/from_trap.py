@@ -160,8 +160,9 @@ def _set_more(result: Translation, section: str, key: str, text: str) -> bool:
     """Set what takes more than a conversion; return whether this is such a key."""
     match section, key:
         case "source_extraction", "deblend_nthresh":
-            if levels := int(text or 0):
-                result.set("source_extractor", "deblend", value=True)
+            levels = int(text or 0)
+            result.set("source_extractor", "deblend", value=levels > 0)
+            if levels:
                 result.set("source_extractor", "deblend_levels", max(2, levels))
         case "logging", "debug":
             result.set("log", "level", "debug" if _truth(text) else "info")
