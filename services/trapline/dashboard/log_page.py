@@ -78,15 +78,23 @@ def _tail(path: Path) -> Iterator[dict[str, Any]]:
     for text in lines[-2000:]:
         found = _entry(text, path.stem)
         if found is None and entry is not None:
-            # What is no JSON (a fault of the interpreter, say) belongs to the line before it.
-            entry["more"]["exception"] = f"{entry['more'].get('exception', '')}{text}\n"
-            entry["level"] = "error"
+            # What is no JSON belongs to the line before it: a fault of the interpreter, or what a plug-in prints.
+            _add(entry, text)
         elif found is not None:
             if entry is not None:
                 yield entry
             entry = found
     if entry is not None:
         yield entry
+
+
+def _add(entry: dict[str, Any], text: str) -> None:
+    more = entry["more"]
+    fault = "exception" in more or text.startswith(("Traceback", "Fatal Python error"))
+    key = "exception" if fault else "output"
+    more[key] = f"{more.get(key, '')}{text}\n"
+    if fault:
+        entry["level"] = "error"
 
 
 def _entry(text: str, process: str) -> dict[str, Any] | None:

@@ -163,7 +163,8 @@ def _absolute(path: str) -> str:
 
 async def _process(path: Path | None, overrides: Tables, *, as_json: bool) -> None:
     console = Console(stderr=as_json)
-    async with open_session(path, merged(overrides), console) as session:
+    # What is old is told to nobody: plug-ins may trigger telescopes.
+    async with open_session(path, merged(overrides), console, plugins=False) as session:
         stop = asyncio.Event()
         on_signals(session.mesh, stop, session.board)
         done = asyncio.create_task(session.finish_input())

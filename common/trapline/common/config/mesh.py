@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 import trapline
 from trapline.common.config.errors import ConfigError, explain
 from trapline.common.config.section import Seconds, Section, ServiceSection
+from trapline.common.plugin.config import PluginConfig, PluginName
 from trapline.common.postgres.config import DatabaseConfig
 from trapline.common.relay.config import JournalConfig, RelayConfig
 from trapline.common.security.config import SecurityConfig, is_loopback
@@ -91,6 +92,7 @@ class MeshConfig(BaseSettings):
     journal: JournalConfig = JournalConfig()
     database: DatabaseConfig = DatabaseConfig()
     security: SecurityConfig = SecurityConfig()
+    plugins: dict[PluginName, PluginConfig] = {}
 
     @model_validator(mode="after")
     def _needs_keys(self) -> Self:
@@ -102,6 +104,12 @@ class MeshConfig(BaseSettings):
                 f'{why}: the relay needs keys; set [security] identity = "NAME", '
                 "and make it with `trapline keys new NAME`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _plugins_have_names_of_their_own(self) -> Self:
+        if taken := sorted(self.plugins.keys() & {*service_names(), *MeshConfig.model_fields}):
+            raise ValueError(f"plugins.{taken[0]}: {taken[0]} is the name of a service or a table: choose another")
         return self
 
     @model_validator(mode="after")
