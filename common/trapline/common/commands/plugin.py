@@ -20,6 +20,7 @@ from trapline.common.config import ConfigError
 from trapline.common.config.mesh import MeshConfig, load_config
 from trapline.common.logging import configure_logging
 from trapline.common.plugin.declare import PluginError
+from trapline.common.plugin.far import FarRelay, far_config
 from trapline.common.plugin.load import Plugin, load_plugin
 from trapline.common.plugin.process import RunOptions, plugin_service
 from trapline.common.plugin.replay import Replay, parse_span
@@ -55,6 +56,15 @@ def plugin(
     record: Annotated[
         Path | None, typer.Option(metavar="DIRECTORY", help="Keep what it reads and publishes there.")
     ] = None,
+    relay: Annotated[
+        str | None, typer.Option(help="Address of a relay far away, such as tcp://host-a:7400; by default this host's.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="With --relay: its public key, or the file; else as [security] relays says.")
+    ] = None,
+    identity: Annotated[
+        Path | None, typer.Option(help="With --key: the file with the own key pair; else [security] identity.")
+    ] = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -69,11 +79,16 @@ def plugin(
         effective = load_config(config)
         loaded = _load(Path(file), called, effective, supervised=supervised)
         if replay is not None:
+            if relay is not None:
+                fail("--replay reads journals on this machine: --record makes some of what comes from --relay", 2)
             since, until = parse_span(replay)
             where = (journals or effective.data_directory) / "journal"
             _replay(Replay(loaded, where, since, until), as_json=as_json)
             return
-        service = plugin_service(loaded, RunOptions(int(start) if start and start.isdecimal() else start, record))
+        options = RunOptions(int(start) if start and start.isdecimal() else start, record)
+        number = effective.replica(replica)
+        far = FarRelay(relay, effective, f"{loaded.name}-{number}", key=key, identity=identity) if relay else None
+        service = plugin_service(loaded, options, far)
     except (PluginError, ConfigError) as error:
         if supervised:
             # As a line of its log, where an operator looks.
@@ -83,7 +98,8 @@ def plugin(
         fail(error, 2)
     if not supervised:
         _say_what(loaded)
-    raise typer.Exit(run_process(service, effective, effective.replica(replica), supervised=supervised))
+    at_home = far_config(effective, relay) if relay else effective
+    raise typer.Exit(run_process(service, at_home, number, supervised=supervised))
 
 
 def _load(file: Path, name: str | None, config: MeshConfig, *, supervised: bool) -> Plugin:

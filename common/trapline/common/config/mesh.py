@@ -29,7 +29,7 @@ from trapline.common.security.config import SecurityConfig, is_loopback
 DEFAULT_FILE = Path("mesh.toml")
 ENVIRONMENT_PREFIX = "TRAPLINE__"
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
-_RELAY = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
+RELAY_ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
 _SHORT_PATH = Path("/tmp")  # noqa: S108  a directory of our own is made in it
 
 
@@ -118,7 +118,7 @@ class MeshConfig(BaseSettings):
         if relays and not self.mesh.host:
             raise ValueError('mesh.relays names other hosts: give this one a name of its own too, [mesh] host = "NAME"')
         for address in relays:
-            found = _RELAY.fullmatch(address)
+            found = RELAY_ADDRESS.fullmatch(address)
             if not found:
                 raise ValueError(f"mesh.relays: {address!r} is not an address such as tcp://host-b:7400")
             if address not in self.security.relays and not is_loopback(found[1]):
