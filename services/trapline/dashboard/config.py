@@ -32,6 +32,7 @@ class DashboardConfig(ServiceSection):
         description="header in which a reverse proxy names the person; nobody else may reach this port then",
     )
     allow_triage: bool = Field(default=False, description="whether verdicts on transients may be given here")
+    allow_replay: bool = Field(default=False, description="whether dead letters may be given to their group again here")
     tick_s: Seconds = Field(
         default=0.5, gt=0, le=60, description="shortest time between two pulls of a page that is open"
     )

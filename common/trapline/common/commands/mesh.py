@@ -104,7 +104,7 @@ def _simulated(frames: int | None) -> Tables:
     if frames is not None:
         told["frames"] = frames
     # A simulated sky may be judged by anyone on this machine.
-    judged = {"allow_triage": True}
+    judged = {"allow_triage": True, "allow_replay": True}
     return {"simulator": told, "dashboard": judged, "image_ingest": {"streams": streams, "reconnect_min_s": 0.1}}
 
 

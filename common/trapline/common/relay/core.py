@@ -260,8 +260,8 @@ class RelayCore:
             share = share_of(self.groups, request.group, item.channel, item.partition, reader)
             if isinstance(request, Ack):
                 share.finish(item.seq)
-            elif share.holds(request.worker, item.seq):
-                share.give_back(item.seq, failed=request.failed)
+            elif request.again or share.holds(request.worker, item.seq):
+                share.give_back(item.seq, failed=request.failed, again=request.again)
                 self._news.add(item.channel)
 
     def _answer(self, peer: bytes, request: Fetch | Lease, now: float, *, empty: bool) -> Frames | None:
