@@ -36,6 +36,11 @@ class DashboardConfig(ServiceSection):
     tick_s: Seconds = Field(
         default=0.5, gt=0, le=60, description="shortest time between two pulls of a page that is open"
     )
+    limit_sigma: float = Field(
+        default=3.0,
+        ge=0,
+        description="a forced flux below so many sigma is drawn as an upper limit; 0 draws each as it is",
+    )
     page_rows: int = Field(default=50, ge=1, le=1000, description="rows of a page of a list")
     niceness: int = Field(default=5, ge=0, le=19, description="how far it steps back for services that need the cores")
 

@@ -55,7 +55,11 @@ def replay(
     config: ConfigOption = None,
     relay: RelayOption = None,
 ) -> None:
-    """Give records to the workers of their group again, once the cause is mended; the exit code is 1 if one cannot."""
+    """Give records to the workers of their group again, once the cause is mended; the exit code is 1 if one cannot.
+
+    What was folded without them stays as it is: an image gets its sources, and its lightcurves no more points. To have
+    those, process the image under another --dataset.
+    """
     if not places and service is None:
         fail("say which: PLACE ..., or all of a --service", 2)
     refused = run(_replay(relay_connection(config, relay), places or [], service))

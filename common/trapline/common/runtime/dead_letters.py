@@ -41,6 +41,9 @@ def letter(service: str, dataset: str, record: Record, text: str) -> Message[Hea
 async def take_again(connection: Channels, letter: DeadLetter) -> None:
     """Let the workers of a group have a record once more that is a dead letter, now that its cause is mended.
 
+    What others have made of the stream without an answer stays: an image is folded once. Its sources will be on their
+    channel, and lightcurves that were folded without them are as they are.
+
     Raises
     ------
     ValueError
