@@ -18,6 +18,7 @@ from trapline.common.commands import (
     journal,
     journal_replay,
     keys,
+    letters,
     mesh,
     monitor,
     plugin,
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 _MODULES = (
-    *(mesh, channels, top, monitor, plugin),
+    *(mesh, channels, letters, top, monitor, plugin),
     *(journal, replay, keys, database, schema, configuration, associator),
     *(inspect, extract, doctor, bench),
 )

@@ -26,7 +26,7 @@ def browser():
 
 @pytest.fixture
 def night(tmp_path, dsn):
-    with running_night(tmp_path, dsn, allow_triage=True, page_rows=20) as night:
+    with running_night(tmp_path, dsn, allow_triage=True, allow_replay=True, page_rows=20) as night:
         night.objects = fill(night)
         yield night
 

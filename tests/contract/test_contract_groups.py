@@ -166,3 +166,19 @@ async def test_a_group_whose_worker_waits_is_at_work(connect):
                 break
     await fill(other, 1)
     assert [number_of(r) for r in await waiting] == [0]
+
+
+async def test_what_is_done_is_given_out_once_more_when_it_is_asked_for(connect):
+    one, two = await connect(), await connect()
+    await fill(one, 3)
+    records = await lease(one, "a", max_records=3)
+    await one.ack(Ack(group="g", items=items(records[:2])))
+    await two.nack(Nack(group="g", items=items(records), again=True))
+    again = await lease_within(two, worker="b", max_records=9)
+    # The third was never done, and still is with its worker.
+    assert ([number_of(r) for r in again], [r.attempts for r in again]) == ([0, 1], [0, 0])
+    assert await floor(one) == 2
+    await two.ack(Ack(group="g", items=items(again)))
+    await one.ack(Ack(group="g", items=items(records[2:])))
+    assert await floor(one) == 3
+    assert await lease(two, "b") == []

@@ -19,6 +19,11 @@ _ADVICE: Mapping[str, str] = {
     "waiting": "It goes on by itself as soon as the cause is gone; nothing is lost meanwhile.",
     "restarted": "What it had in hand is done again, and counts once. If it goes on: " + _LOG,
 }  # fmt: skip
+_PLUGIN_ADVICE: Mapping[str, str] = {
+    "crashed": "Nothing waits for it. One that `mesh.toml` lists is started again by itself, more and more seldom if "
+    "it goes on to die. " + _LOG,
+    "absent": "`mesh.toml` lists it, and it never reported; nothing waits for it. " + _LOG,
+}
 _BEHIND = 200
 
 
@@ -33,10 +38,13 @@ class Alarm:
     since_us: int | None = None
 
 
-def process_alarms(process: Process) -> Iterator[Alarm]:
-    """Yield what is wrong with a process."""
+def process_alarms(process: Process, *, plugin: bool = False) -> Iterator[Alarm]:
+    """Yield what is wrong with a process. The mesh does without a plug-in: what is wrong with one is a warning."""
     if process.level == "bad":
-        yield Alarm("critical", process.name, _STORY[process.condition], advice(process), process.since_us)
+        text = _PLUGIN_ADVICE.get(process.condition) if plugin else None
+        level: Literal["critical", "warning"] = "warning" if plugin else "critical"
+        what_to_do = _filled(text, process) if text else advice(process)
+        yield Alarm(level, process.name, _STORY[process.condition], what_to_do, process.since_us)
     error = process.report.last_error if process.report else None
     if process.condition == "waiting" and error:
         yield Alarm("warning", process.name, f"waits: {error}", advice(process), process.since_us)
@@ -98,9 +106,13 @@ def advice(process: Process) -> str:
 
 
 def _fill(key: str, process: Process) -> str:
+    return _filled(_ADVICE[key], process)
+
+
+def _filled(text: str, process: Process) -> str:
     report = process.report
     host, pid = (report.host, report.pid) if report else ("its host", "?")
-    return _ADVICE[key].format(name=process.name, service=process.service, replica=process.replica, host=host, pid=pid)
+    return text.format(name=process.name, service=process.service, replica=process.replica, host=host, pid=pid)
 
 
 def _times(count: int) -> str:

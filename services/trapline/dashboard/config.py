@@ -32,8 +32,14 @@ class DashboardConfig(ServiceSection):
         description="header in which a reverse proxy names the person; nobody else may reach this port then",
     )
     allow_triage: bool = Field(default=False, description="whether verdicts on transients may be given here")
+    allow_replay: bool = Field(default=False, description="whether dead letters may be given to their group again here")
     tick_s: Seconds = Field(
         default=0.5, gt=0, le=60, description="shortest time between two pulls of a page that is open"
+    )
+    limit_sigma: float = Field(
+        default=3.0,
+        ge=0,
+        description="a forced flux below so many sigma is drawn as an upper limit; 0 draws each as it is",
     )
     page_rows: int = Field(default=50, ge=1, le=1000, description="rows of a page of a list")
     niceness: int = Field(default=5, ge=0, le=19, description="how far it steps back for services that need the cores")

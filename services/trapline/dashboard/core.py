@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.common.config import ServiceSection
-from trapline.common.supervisor.progress import backlog
+from trapline.common.supervisor.progress import backlog, plugin_backlog
 from trapline.dashboard.alarms import Alarm, backlog_alarms, feed_alarms, process_alarms, stopped_alarms
 from trapline.dashboard.diagram import Diagram, diagram_of
 from trapline.dashboard.processes import Alive, Process, process_of
@@ -49,6 +49,8 @@ class Expected:
     heartbeat_s: float
     retention: Mapping[str, Mapping[str, Any]]
     """how long each channel is kept; ``*`` for the others"""
+    plugins: Mapping[str, int] = field(default_factory=dict)
+    """how many processes of each plug-in should run on this host"""
 
 
 @dataclass(slots=True)
@@ -95,7 +97,9 @@ def health_of(
     rates = _channel_rates(processes, reports)
     health = Health(now_us, processes)
     health.feeds = {name: feed for p in processes if p.report for name, feed in p.report.sources.items()}
-    health.alarms = [alarm for p in processes for alarm in (*process_alarms(p), *_feeds_alarms(p))]
+    needed = {*expected.sections, "relay"}
+    for p in processes:
+        health.alarms += [*process_alarms(p, plugin=p.service not in needed), *_feeds_alarms(p)]
     if info is None:
         text = "does not answer: nothing that follows is newer than its last answer"
         health.alarms.insert(0, Alarm("critical", "relay", text, "Services go on writing. Start it: `trapline relay`."))
@@ -105,6 +109,7 @@ def health_of(
         for p in processes:
             health.alarms += stopped_alarms(p, health.backlog.get(p.service, 0))
         health.alarms += backlog_alarms(health.backlog, done_hz)
+        health.backlog |= plugin_backlog(info, {p.service for p in processes} - needed)
         health.channels = _channels(info, rates, expected)
     health.alarms.sort(key=lambda alarm: alarm.level != "critical")
     drawn = [p for p in processes if p.service != "relay"]
@@ -115,6 +120,7 @@ def health_of(
 def _processes(reports: Reports, now_us: int, expected: Expected, alive: Alive) -> list[Process]:
     found = [process_of(r, now_us, expected.heartbeat_s, alive) for r in reports.values() if r]
     wanted = {f"{name}-{i}" for name, section in expected.sections.items() for i in range(section.replicas)}
+    wanted |= {f"{name}-{i}" for name, replicas in expected.plugins.items() for i in range(replicas)}
     wanted.add("relay-0")
     # What ran here once, and is no longer configured, is history an hour after it stopped.
     found = [p for p in found if p.name in wanted or not p.report or now_us - p.report.t_us < _FORGOTTEN_US]

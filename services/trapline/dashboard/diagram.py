@@ -131,11 +131,11 @@ def _pairs(sections: Mapping[str, ServiceSection], processes: Sequence[Process])
     writes: dict[str, set[str]] = {name: set(section.writes) for name, section in sections.items()}
     reads: dict[str, set[str]] = {name: set(section.reads) for name, section in sections.items()}
     for p in processes:
-        if p.report and p.service in sections:
-            writes[p.service] |= {key.partition("/")[0] for key in p.report.written}
-            reads[p.service] |= {r.channel for r in p.report.reading}
-    hidden = {"status", "dead_letters"}
-    pairs = [(c, w, r) for w in sections for c in sorted(writes[w] - hidden) for r in sections if c in reads[r]]
+        if p.report:
+            writes.setdefault(p.service, set()).update(key.partition("/")[0] for key in p.report.written)
+            reads.setdefault(p.service, set()).update(r.channel for r in p.report.reading)
+    hidden = {"status", "dead_letters", "schemas"}
+    pairs = [(c, w, r) for w in writes for c in sorted(writes[w] - hidden) for r in reads if c in reads[r]]
     if "simulator" in sections and "image_ingest" in sections:
         pairs.insert(0, ("sockets", "simulator", "image_ingest"))
     return [*pairs, *(("rows", name, "store") for name, s in sections.items() if s.reads and not s.writes)][:40]

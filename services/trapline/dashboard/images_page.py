@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -26,8 +26,10 @@ from trapline.dashboard.picture import shrunk
 from trapline.dashboard.questions import filters_of
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
-from trapline.dashboard.tables import Column, json_response, plain, table_response
+from trapline.dashboard.tables import Column, json_response, plain, stored_rows, table_response
+from trapline.dashboard.units import all_converted, converted, unit_of
 from trapline.schemas.columns import Array, array_to_ids
+from trapline.schemas.image import Image
 from trapline.schemas.images import Images
 from trapline.schemas.sources import Sources
 
@@ -55,7 +57,8 @@ async def show_list(request: Request) -> Response:
     async with site.store() as con:
         rows = await page(con, "images", filters_of(query, dataset), limit=limit, before=before, after=after)
         bands = await bands_of(con, dataset)
-    counts = _source_counts(site)
+    counts = {image.id: count for image, count in _source_counts(site)}
+    rows = all_converted(rows, unit_of(request))
     for row in rows:
         row["reasons"] = msgspec.json.decode(row["reasons"])
         row["sources"] = counts.get(row["image"].bytes)
@@ -66,21 +69,7 @@ async def download(request: Request) -> Response:
     """Return all images that pass the filters."""
     site = site_of(request)
     filters = filters_of(request.query_params, site.context.config.mesh.dataset)
-    async with site.store():  # refused here, and not in the middle of a file
-        pass
-
-    async def rows() -> AsyncIterator[Row]:
-        before: UUID | None = None
-        while True:
-            async with site.store() as con:
-                found = await page(con, "images", filters, limit=1000, before=before)
-            for row in found:
-                yield row
-            if len(found) < 1000:
-                return
-            before = found[-1]["key"]
-
-    return table_response(request.path_params["form"], "images", COLUMNS, rows())
+    return table_response(request.path_params["form"], "images", COLUMNS, await stored_rows(request, "images", filters))
 
 
 async def noise(request: Request) -> Response:
@@ -98,6 +87,23 @@ async def noise(request: Request) -> Response:
         values = {"t": row["t"].timestamp(), "flux": row["noise"], "err": None, "kind": int(row["rejected"])}
         for key, value in values.items():
             band[key].append(value)
+    return json_response({"bands": all_converted(bands.values(), unit_of(request))})
+
+
+async def numbers(request: Request) -> Response:
+    """Return how many sources the newest images have, as far as their journal goes, in columns as `noise` does."""
+    site = site_of(request)
+    await site.look()
+    wanted = request.query_params.get("band")
+    bands: dict[str, dict[str, Any]] = {}
+    for image, count in sorted(_source_counts(site), key=lambda item: item[0].t_start_us or 0):
+        band = image.band.name if image.band else ""
+        if image.t_start_us is None or (wanted and wanted != band):
+            continue
+        columns = bands.setdefault(band, {"name": band, "unit": "sources", "t": [], "flux": [], "err": [], "kind": []})
+        values = {"t": image.t_start_us / 1e6, "flux": count, "err": None, "kind": int(image.quality.rejected)}
+        for key, value in values.items():
+            columns[key].append(value)
     return json_response({"bands": list(bands.values())})
 
 
@@ -138,7 +144,9 @@ async def show_one(request: Request) -> Response:
         raise HTTPException(404, f"no image {key} is known")
     found = await site.records.sources(key.bytes)
     around = _neighbours(site, key)
-    rows, has_pixels = _source_rows(found), entry is not None
+    wanted, has_pixels = unit_of(request), entry is not None
+    rows = [converted({**source, "unit": row["unit"]}, wanted) for source in _source_rows(found)]
+    row = converted(row, wanted)
     return await site.render(request, "image.html", row=row, sources=rows, has_pixels=has_pixels, around=around)
 
 
@@ -226,14 +234,17 @@ def _source_rows(found: list[tuple[Sources, Mapping[str, Array]]]) -> list[Row]:
     return sorted(plain(rows), key=lambda row: -(row["snr"] or 0.0))
 
 
-def _source_counts(site: Site) -> dict[bytes, int]:
+def _source_counts(site: Site) -> list[tuple[Image, int]]:
     """Return how many sources were found blindly and otherwise, by image, as far as the window goes."""
     counts: dict[bytes, int] = {}
+    images: dict[bytes, Image] = {}
     for entry in site.window.of("sources"):
         if isinstance(entry.header, Sources):
             n = next((f.shape[0] for f in entry.header.frames if f.shape), 0)
-            counts[entry.header.image.id] = counts.get(entry.header.image.id, 0) + n
-    return counts
+            image = entry.header.image
+            images[image.id] = image
+            counts[image.id] = counts.get(image.id, 0) + n
+    return [(images[key], count) for key, count in counts.items()]
 
 
 def _id(text: str) -> UUID:
@@ -259,6 +270,7 @@ ROUTES = [
     Route("/images", shared(show_list)),
     Route("/images.{form:form}", download),
     Route("/images/noise", noise),
+    Route("/images/numbers", numbers),
     Route("/images/latest", latest),
     Route("/images/{id}", show_one),
     Route("/images/{id}/pixels", pixels),

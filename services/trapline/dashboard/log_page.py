@@ -7,12 +7,16 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from trapline.common.channel import RelayRefusedError, RelayUnreachableError
 from trapline.common.ids import text_id
+from trapline.common.runtime.dead_letters import take_again
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
 from trapline.dashboard.tables import csv_response, json_response
@@ -49,6 +53,27 @@ async def letters_table(request: Request) -> Response:
     return json_response(rows) if request.path_params["form"] == "json" else csv_response("dead-letters", rows)
 
 
+async def replay(request: Request) -> Response:
+    """Give the record of a dead letter to the workers of its group again, and go back to the list."""
+    site = site_of(request)
+    if not site.settings.allow_replay:
+        raise HTTPException(403, "nothing is taken again from here: set [dashboard] allow_replay")
+    given = parse_qs((await request.body())[:4096].decode(errors="replace"))
+    service, place = (given.get(name, [""])[0] for name in ("service", "place"))
+    await site.look()
+    headers = [e.header for e in site.window.of("dead_letters")]
+    found = [h for h in headers if isinstance(h, DeadLetter) and (h.service, str(h.place)) == (service, place)]
+    if not found:
+        raise HTTPException(404, f"{place!r} of {service!r} is none of the newest dead letters")
+    try:
+        await take_again(site.context.connection, found[-1])
+    except (RelayUnreachableError, RelayRefusedError) as error:
+        raise HTTPException(503, str(error)) from None
+    site.context.counters["letters_replayed"] += 1
+    site.context.log.info("dead letter taken again", place=place, of=service)
+    return RedirectResponse(f"/log?replayed={quote(place)}", 303)
+
+
 def _lines(site: Site, request: Request) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the newest lines that pass the filters, newest first, and which processes have a log."""
     query = request.query_params
@@ -78,15 +103,23 @@ def _tail(path: Path) -> Iterator[dict[str, Any]]:
     for text in lines[-2000:]:
         found = _entry(text, path.stem)
         if found is None and entry is not None:
-            # What is no JSON (a fault of the interpreter, say) belongs to the line before it.
-            entry["more"]["exception"] = f"{entry['more'].get('exception', '')}{text}\n"
-            entry["level"] = "error"
+            # What is no JSON belongs to the line before it: a fault of the interpreter, or what a plug-in prints.
+            _add(entry, text)
         elif found is not None:
             if entry is not None:
                 yield entry
             entry = found
     if entry is not None:
         yield entry
+
+
+def _add(entry: dict[str, Any], text: str) -> None:
+    more = entry["more"]
+    fault = "exception" in more or text.startswith(("Traceback", "Fatal Python error"))
+    key = "exception" if fault else "output"
+    more[key] = f"{more.get(key, '')}{text}\n"
+    if fault:
+        entry["level"] = "error"
 
 
 def _entry(text: str, process: str) -> dict[str, Any] | None:
@@ -104,6 +137,7 @@ def _entry(text: str, process: str) -> dict[str, Any] | None:
 
 def _letters(site: Site, request: Request) -> list[dict[str, Any]]:
     service = request.query_params.get("service", "").rpartition("-")[0]
+    groups = {g["group"] for g in (site.window.info or {}).get("groups", ())}
     rows = []
     for entry in site.window.of("dead_letters"):
         letter = entry.header
@@ -119,6 +153,7 @@ def _letters(site: Site, request: Request) -> list[dict[str, Any]]:
                 "seq": letter.place.seq,
                 "image": text_id(letter.image_id) if letter.image_id else None,
                 "attempts": letter.attempts,
+                "can_be_replayed": letter.service in groups,
                 "traceback": letter.traceback,
             }
         )
@@ -129,4 +164,5 @@ ROUTES = [
     Route("/log", shared(show)),
     Route("/log.{form:form}", log_table),
     Route("/dead-letters.{form:form}", letters_table),
+    Route("/dead-letters/replay", replay, methods=["POST"]),
 ]

@@ -24,7 +24,8 @@ from trapline.dashboard.curves import curves_of
 from trapline.dashboard.events import Row, why
 from trapline.dashboard.questions import filters_of
 from trapline.dashboard.site import site_of
-from trapline.dashboard.tables import Column, json_response, table_response
+from trapline.dashboard.tables import Column, json_response, stored_rows, table_response
+from trapline.dashboard.units import all_converted, unit_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR_S = 2e11
@@ -55,6 +56,7 @@ async def show_list(request: Request) -> Response:
     async with site.store() as con:
         rows = await page(con, "objects", filters, limit=site.settings.page_rows, before=before, after=after)
         bands = await bands_of(con, dataset)
+    rows = all_converted(rows, unit_of(request))
     chosen = [name for name in query.getlist("column") if name in _SHOWN] or list(_SHOWN)
     more = len(rows) >= site.settings.page_rows
     return await site.render(request, "objects.html", rows=rows, more=more, bands=bands, shown=_SHOWN, chosen=chosen)
@@ -64,21 +66,9 @@ async def download(request: Request) -> Response:
     """Return all objects that pass the filters, a row per band."""
     site = site_of(request)
     filters = filters_of(request.query_params, site.context.config.mesh.dataset)
-    async with site.store():  # refused here, and not in the middle of a file
-        pass
-
-    async def rows() -> AsyncIterator[Row]:
-        before: UUID | None = None
-        while True:
-            async with site.store() as con:
-                found = await page(con, "objects", filters, limit=2000, before=before)
-            for row in found:
-                yield row
-            if len(found) < 2000:
-                return
-            before = found[-1]["key"]
-
-    return table_response(request.path_params["form"], "objects", COLUMNS, rows())
+    return table_response(
+        request.path_params["form"], "objects", COLUMNS, await stored_rows(request, "objects", filters)
+    )
 
 
 async def show_one(request: Request) -> Response:
@@ -105,7 +95,7 @@ async def show_one(request: Request) -> Response:
         request,
         "object.html",
         at=at,
-        states=sorted(states, key=lambda s: str(s["band"])),
+        states=all_converted(sorted(states, key=lambda s: str(s["band"])), unit_of(request)),
         events=events,
         neighbours=others,
         pictures=site.records.covering(at["ra_deg"], at["dec_deg"], _PICTURES),
@@ -130,7 +120,7 @@ async def curve(request: Request) -> Response:
     except LookupError as error:
         raise HTTPException(404, str(error)) from None
     curves = await asyncio.to_thread(curves_of, points, most, since, until)
-    return json_response({"object": str(key), "bands": curves})
+    return json_response({"object": str(key), "bands": all_converted(curves, unit_of(request))})
 
 
 def _moment(seconds: float) -> datetime | None:
@@ -144,9 +134,10 @@ async def points_table(request: Request) -> Response:
     key = _id(request.path_params["id"])
     try:
         async with site.store() as con:
-            points = list((await lightcurve(con, key.bytes, resolution="point")).rows())
+            found = await lightcurve(con, key.bytes, resolution="point")
     except LookupError as error:
         raise HTTPException(404, str(error)) from None
+    points = all_converted(found.rows(), unit_of(request))
     columns = [Column(name, "", isinstance(value, (int, float))) for name, value in points[0].items()] if points else []
 
     async def rows() -> AsyncIterator[Row]:

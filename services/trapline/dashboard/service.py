@@ -59,7 +59,8 @@ def expected_of(config: MeshConfig) -> Expected:
     """Return what should run on this host, and how long its channels are kept."""
     sections = {name: section for name, section in config.services().items() if section.replicas}
     rules = {name: rule.model_dump() for name, rule in retention_rules(config).items()}
-    return Expected(sections, config.runtime.heartbeat_s, rules)
+    plugins = {name: plugin.replicas for name, plugin in config.plugins.items()}
+    return Expected(sections, config.runtime.heartbeat_s, rules, plugins)
 
 
 async def run(context: Context) -> None:

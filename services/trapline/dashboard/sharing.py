@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from trapline.dashboard.site import site_of
+from trapline.dashboard.units import unit_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _MOST = 256
@@ -26,7 +27,8 @@ def shared(endpoint: Endpoint) -> Endpoint:
         if "x-fragment" not in request.headers:
             return await endpoint(request)
         site, now = site_of(request), time.monotonic()
-        key = (str(request.url), site.hub.state)
+        # The unit may be one that the browser remembers, and stand in no address.
+        key = (f"{request.url} {unit_of(request)}", site.hub.state)
         at, task = made.get(key, (float("-inf"), None))
         if task is None or now - at > site.settings.tick_s or task.cancelled() or (task.done() and task.exception()):
             if len(made) >= _MOST:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, cast
 
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from trapline.dashboard.hub import Hub
 from trapline.dashboard.records import Records
 from trapline.dashboard.rendering import Pages
 from trapline.dashboard.sky_feed import SkyFeed
+from trapline.dashboard.units import CHOICES, unit_of
 from trapline.dashboard.window import ChannelWindow
 from trapline.schemas.status import Status
 
@@ -101,6 +103,8 @@ class Site:
             request=request,
             site_level=level,
             settings=self.settings,
+            unit=unit_of(request) if status == HTTPStatus.OK else None,
+            units=CHOICES,
             dataset=self.context.config.mesh.dataset,
             now_us=now_us(),
             path=request.url.path,

@@ -13,12 +13,17 @@ from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
 from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from trapline.common.store.pages import Filters, page
 from trapline.dashboard.rendering import iso
+from trapline.dashboard.site import site_of
+from trapline.dashboard.units import all_converted, unit_of
 
 Row = Mapping[str, Any]
 _ROWS_AT_ONCE = 500
+_PAGE = 2000
 
 
 class Column(NamedTuple):
@@ -96,6 +101,34 @@ def table_response(form: str, name: str, columns: Sequence[Column], rows: AsyncI
     lines = _json(columns, rows) if form == "json" else (_csv if form == "csv" else _votable)(columns, rows)
     kind = {"json": "application/json", "csv": "text/csv; charset=utf-8", "vot": "application/x-votable+xml"}[form]
     return StreamingResponse(lines, media_type=kind, headers=_attachment(f"{name}.{form}"))
+
+
+async def stored_rows(request: Request, what: str, filters: Filters) -> AsyncIterator[Row]:
+    """Return all rows of a list of the store that pass some filters, fetched page by page while they are taken.
+
+    Fluxes are in the unit that the request asks for.
+
+    Raises
+    ------
+    DatabaseError
+        When the store does not answer: here, and not in the middle of a file.
+    """
+    site, unit = site_of(request), unit_of(request)
+    async with site.store():
+        pass
+
+    async def rows() -> AsyncIterator[Row]:
+        before: UUID | None = None
+        while True:
+            async with site.store() as con:
+                found = await page(con, what, filters, limit=_PAGE, before=before)
+            for row in all_converted(found, unit):
+                yield row
+            if len(found) < _PAGE:
+                return
+            before = found[-1]["key"]
+
+    return rows()
 
 
 async def _json(columns: Sequence[Column], rows: AsyncIterator[Row]) -> AsyncIterator[bytes]:

@@ -23,6 +23,7 @@ from trapline.dashboard.questions import filters_of
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
 from trapline.dashboard.tables import Column, plain, table_response
+from trapline.dashboard.units import all_converted, converted, unit_of
 from trapline.dashboard.window import Entry
 from trapline.schemas.message import Message
 from trapline.schemas.transients import Transients
@@ -50,6 +51,7 @@ async def show_list(request: Request) -> Response:
         row["spark"] = points["flux_int"].tolist() if "flux_int" in points else []
         row["why"] = why(row)
         row["pictured"] = site.records.has_stamp(entries.get(row["key"]), row["image"].bytes)
+    rows = all_converted(rows, unit_of(request))
     more = len(rows) >= site.settings.page_rows
     return await site.render(request, "transients.html", rows=rows, trouble=trouble, more=more)
 
@@ -75,6 +77,7 @@ async def download(request: Request) -> Response:
     site = site_of(request)
     await site.look()
     filters = filters_of(request.query_params, site.context.config.mesh.dataset)
+    unit = unit_of(request)
     async with site.store():  # refused here, and not in the middle of a file
         pass
 
@@ -85,7 +88,7 @@ async def download(request: Request) -> Response:
                 found = await page(con, "transients", filters, limit=1000, before=before)
             live, verdicts = live_rows(site.window.of("transients")), said(site.window.of("triage"))
             for row in joined(found, live, verdicts, filters, newest=before is None):
-                yield row
+                yield converted(row, unit)
             if len(found) < 1000:
                 return
             before = found[-1]["key"]
@@ -101,7 +104,9 @@ async def show_one(request: Request) -> Response:
     points = await site.records.recent(row["place"])
     curve = {name: points[name].tolist() for name in ("t_us", "flux_int", "flux_int_err", "kind") if name in points}
     row["pictured"] = site.records.has_stamp(_entries(site).get(row["key"]), row["image"].bytes)
-    return await site.render(request, "transient.html", row=row, curve=plain(curve), why=why(row))
+    reason, unit = why(row), unit_of(request)
+    curve = converted({**curve, "unit": row["unit"]}, unit)
+    return await site.render(request, "transient.html", row=converted(row, unit), curve=plain(curve), why=reason)
 
 
 async def cutout(request: Request) -> Response:

@@ -206,6 +206,13 @@ def test_its_channel_is_visible_in_status_and_tail_and_its_schema_is_registered(
     assert "flux" in schema["$defs"]["Bright"]["properties"]
 
 
+@pytest.mark.parametrize("name", ["copy", "identity"])
+async def test_a_name_that_is_an_attribute_of_the_configuration_is_like_others(config, relay, journals, tmp_path, name):
+    journals.append(image(0))
+    async with running(config, write_plugin(tmp_path, name=name), start="first"):
+        await until(lambda: len(headers(config, partition=f"{name}-0")) == 1)
+
+
 async def test_nothing_is_kept_for_a_plugin_and_what_it_missed_is_counted(config, journals, tmp_path):
     path = write_plugin(tmp_path)
     journals.append(image(0))

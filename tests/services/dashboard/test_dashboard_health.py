@@ -1,5 +1,7 @@
 """What an operator is told: conditions, alarms, and the drawing of the mesh."""
 
+from dataclasses import replace
+
 import pytest
 
 from dashboard_reports import START_US, S, course, report
@@ -155,3 +157,18 @@ def test_boxes_do_not_overlap_and_every_channel_is_an_arrow(expected):
         ("transients", "transient_finder", "database_dumper"),
         ("rows", "database_dumper", "store"),
     }
+
+
+def test_what_is_wrong_with_a_plugin_is_a_warning_and_it_is_drawn_with_what_it_reads(expected):
+    expected = replace(expected, plugins={"flares": 1, "never": 1})
+    reading = [{"channel": "transients", "partition": "0", "seq": 3}]
+    reports = {"flares-0": [report("flares", at_s=0, reading=reading, written={"bright/flares-0": 2})]}
+    readers = [{"reader": "flares-0", "channel": "transients", "partition": "0", "seq": 3}]
+    health = health_of(reports, {**info(transients=5), "readers": readers}, at(10), expected, alive(False))
+    told = {a.subject: a for a in health.alarms if a.subject in ("flares-0", "never-0")}
+    assert {a.level for a in told.values()} == {"warning"}
+    assert "crashed" in told["flares-0"].text and "Nothing waits for it" in told["flares-0"].advice
+    assert "never reported" in told["never-0"].text and "trapline run" not in told["never-0"].advice
+    assert health.backlog["flares"] == 2
+    arrows = {(a.channel, a.source, a.target) for a in health.diagram.arrows}
+    assert ("transients", "transient_finder", "flares") in arrows

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Self, TypeVar
 
+import msgspec
 import structlog
 
 from trapline.common.channel.interface import (
@@ -155,7 +156,7 @@ class MeshConnection:
         """See `Channels.nack`."""
         await self._at_owners(
             request.items,
-            lambda peer, items: peer.nack(Nack(group=request.group, items=items, failed=request.failed)),
+            lambda peer, items: peer.nack(msgspec.structs.replace(request, items=items)),
         )
 
     async def leave(self, request: Leave) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import structlog
 import typer
 
 from trapline.common.channel import Record
 from trapline.common.commands.channels import describe, printable
 from trapline.common.commands.options import ConfigOption, JsonOption, fail
 from trapline.common.config import ConfigError
-from trapline.common.config.mesh import load_config
+from trapline.common.config.mesh import MeshConfig, load_config
+from trapline.common.logging import configure_logging
 from trapline.common.plugin.declare import PluginError
+from trapline.common.plugin.far import FarRelay, far_config
 from trapline.common.plugin.load import Plugin, load_plugin
 from trapline.common.plugin.process import RunOptions, plugin_service
 from trapline.common.plugin.replay import Replay, parse_span
@@ -46,9 +50,22 @@ def plugin(
     journals: Annotated[
         Path | None, typer.Option("--in", help="With --replay: a directory that --record wrote.", show_default=False)
     ] = None,
+    called: Annotated[
+        str | None, typer.Option("--name", help="Its name in the mesh; without it that of the file.")
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(metavar="DIRECTORY", help="Keep what it reads and publishes there.")
     ] = None,
+    relay: Annotated[
+        str | None, typer.Option(help="Address of a relay far away, such as tcp://host-a:7400; by default this host's.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="With --relay: its public key, or the file; else as [security] relays says.")
+    ] = None,
+    identity: Annotated[
+        Path | None, typer.Option(help="With --key: the file with the own key pair; else [security] identity.")
+    ] = None,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -59,17 +76,44 @@ def plugin(
             return
         if name is not None:
             fail(f"{name!r} is one argument too many; options begin with --", 2)
-        loaded, effective = load_plugin(Path(file)), load_config(config)
+        effective = load_config(config)
+        loaded = _load(Path(file), called, effective, supervised=supervised)
         if replay is not None:
+            if relay is not None:
+                fail("--replay reads journals on this machine: --record makes some of what comes from --relay", 2)
             since, until = parse_span(replay)
             where = (journals or effective.data_directory) / "journal"
             _replay(Replay(loaded, where, since, until), as_json=as_json)
             return
-        service = plugin_service(loaded, RunOptions(int(start) if start and start.isdecimal() else start, record))
+        options = RunOptions(int(start) if start and start.isdecimal() else start, record)
+        number = effective.replica(replica)
+        far = FarRelay(relay, effective, f"{loaded.name}-{number}", key=key, identity=identity) if relay else None
+        service = plugin_service(loaded, options, far)
     except (PluginError, ConfigError) as error:
+        if supervised:
+            # As a line of its log, where an operator looks.
+            configure_logging("info", service=called or Path(file).stem, replica=replica)
+            structlog.get_logger().error("cannot run", reason=str(error))
+            raise typer.Exit(2) from None
         fail(error, 2)
-    _say_what(loaded)
-    raise typer.Exit(run_process(service, effective, effective.replica(replica)))
+    if not supervised:
+        _say_what(loaded)
+    at_home = far_config(effective, relay) if relay else effective
+    raise typer.Exit(run_process(service, at_home, number, supervised=supervised))
+
+
+def _load(file: Path, name: str | None, config: MeshConfig, *, supervised: bool) -> Plugin:
+    """Return the plug-in of a file; one that is supervised behaves as its table of `mesh.toml` says."""
+    listed = config.plugins.get(name or file.stem) if supervised else None
+    if listed:
+        os.nice(listed.niceness)
+    loaded = load_plugin(file, name)
+    if listed and listed.replicas > 1 and not loaded.group:
+        raise PluginError(
+            f"[plugins.{loaded.name}] replicas = {listed.replicas}, but its functions take every record: "
+            "only those with group=True share them"
+        )
+    return loaded
 
 
 def _new(name: str | None) -> None:

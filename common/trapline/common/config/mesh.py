@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 import trapline
 from trapline.common.config.errors import ConfigError, explain
 from trapline.common.config.section import Seconds, Section, ServiceSection
+from trapline.common.plugin.config import PluginConfig, PluginName
 from trapline.common.postgres.config import DatabaseConfig
 from trapline.common.relay.config import JournalConfig, RelayConfig
 from trapline.common.security.config import SecurityConfig, is_loopback
@@ -28,7 +29,7 @@ from trapline.common.security.config import SecurityConfig, is_loopback
 DEFAULT_FILE = Path("mesh.toml")
 ENVIRONMENT_PREFIX = "TRAPLINE__"
 _MAX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
-_RELAY = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
+RELAY_ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}")
 _SHORT_PATH = Path("/tmp")  # noqa: S108  a directory of our own is made in it
 
 
@@ -91,6 +92,7 @@ class MeshConfig(BaseSettings):
     journal: JournalConfig = JournalConfig()
     database: DatabaseConfig = DatabaseConfig()
     security: SecurityConfig = SecurityConfig()
+    plugins: dict[PluginName, PluginConfig] = {}
 
     @model_validator(mode="after")
     def _needs_keys(self) -> Self:
@@ -105,12 +107,18 @@ class MeshConfig(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _plugins_have_names_of_their_own(self) -> Self:
+        if taken := sorted(self.plugins.keys() & {*service_names(), *MeshConfig.model_fields}):
+            raise ValueError(f"plugins.{taken[0]}: {taken[0]} is the name of a service or a table: choose another")
+        return self
+
+    @model_validator(mode="after")
     def _can_join(self) -> Self:
         relays = self.mesh.relays
         if relays and not self.mesh.host:
             raise ValueError('mesh.relays names other hosts: give this one a name of its own too, [mesh] host = "NAME"')
         for address in relays:
-            found = _RELAY.fullmatch(address)
+            found = RELAY_ADDRESS.fullmatch(address)
             if not found:
                 raise ValueError(f"mesh.relays: {address!r} is not an address such as tcp://host-b:7400")
             if address not in self.security.relays and not is_loopback(found[1]):

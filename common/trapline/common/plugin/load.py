@@ -59,8 +59,8 @@ class Plugin:
         return [f for f in self.functions if channel in f.said.reads]
 
 
-def load_plugin(path: Path) -> Plugin:
-    """Return the plug-in in a file; its code runs.
+def load_plugin(path: Path, name: str | None = None) -> Plugin:
+    """Return the plug-in in a file; its code runs. Without a name it has that of the file.
 
     Raises
     ------
@@ -69,9 +69,12 @@ def load_plugin(path: Path) -> Plugin:
     """
     if not path.is_file():
         raise PluginError(f"there is no file {path}; `trapline plugin new NAME` writes one")
-    name = path.stem
+    name = path.stem if name is None else name
     if not _NAME.fullmatch(name) or name in (*service_names(), *MeshConfig.model_fields):
-        raise PluginError(f"{path}: a plug-in has its file's name, and {name!r} is a service's or has odd characters")
+        raise PluginError(
+            f"{path}: {name!r} is a service's name or has odd characters: a plug-in has its file's name, or that of "
+            "--name"
+        )
     return plugin_in(_module(path), name, str(path))
 
 

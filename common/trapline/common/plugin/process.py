@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trapline.common.channel import Connection
 from trapline.common.channel.reader import Start
 from trapline.common.plugin.fold import PluginFold
 from trapline.common.plugin.group import GroupHandler
@@ -30,8 +31,8 @@ class RunOptions:
     record: Path | None = None
 
 
-def plugin_service(plugin: Plugin, options: RunOptions) -> Service:
-    """Return a plug-in as a service, for `run_process`."""
+def plugin_service(plugin: Plugin, options: RunOptions, connection: Connection | None = None) -> Service:
+    """Return a plug-in as a service, for `run_process`; by default of the mesh that this host belongs to."""
 
     async def run(context: Context) -> None:
         with _recorder(plugin, options) as recorder:
@@ -45,7 +46,7 @@ def plugin_service(plugin: Plugin, options: RunOptions) -> Service:
             else:
                 await _fold(context, plugin, floors, recorder)
 
-    return Service(plugin.name, run)
+    return Service(plugin.name, run, connection=connection)
 
 
 async def _fold(context: Context, plugin: Plugin, floors: dict[PartitionKey, int], recorder: Recorder | None) -> None:

@@ -38,6 +38,8 @@ class Share:
     def candidates(self, first_seq: int, end: int) -> Iterator[int]:
         """Yield records that nobody has, oldest first; first those that came back."""
         self.skip_to(first_seq)
+        # One that was asked for again, long after it was done, may be dropped by now.
+        self.retry = {seq for seq in self.retry if seq >= first_seq}
         yield from sorted(self.retry)
         while self.next_seq < end:
             seq = self.next_seq
@@ -96,9 +98,15 @@ class Share:
         lease = self.leases.get(seq)
         return lease is not None and worker in (None, lease.worker)
 
-    def give_back(self, seq: int, *, failed: bool) -> None:
-        """Take a record from its worker, so that another gets it."""
-        if self.leases.pop(seq, None) is None:
+    def give_back(self, seq: int, *, failed: bool, again: bool = False) -> None:
+        """Take a record from its worker, so that another gets it; with `again` also one that is done.
+
+        Of one that is done only this process knows that it is to be done again: the floor stays where it is, and what
+        retention may drop is the same.
+        """
+        if again and (seq in self.leases or not (seq < self.floor or seq in self.done)):
+            return
+        if not again and self.leases.pop(seq, None) is None:
             return
         if failed:
             self.attempts[seq] = self.attempts.get(seq, 0) + 1

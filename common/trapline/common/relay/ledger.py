@@ -122,8 +122,8 @@ class Ledger:
             share = share_of(self.groups, request.group, item.channel, item.partition, reader)
             if isinstance(request, Ack):
                 share.finish(item.seq)
-            elif share.holds(request.worker, item.seq):
-                share.give_back(item.seq, failed=request.failed)
+            elif request.again or share.holds(request.worker, item.seq):
+                share.give_back(item.seq, failed=request.failed, again=request.again)
                 self.news.add(item.channel)
 
     def _extend(self, peer: bytes, request: Extend, now: float) -> int:

@@ -109,6 +109,7 @@ class Nack(Request, tag="nack"):
     items: list[Item]
     failed: bool = False
     worker: Annotated[Name | None, doc("gives back only what this worker still has; None: whoever has it")] = None
+    again: Annotated[bool, doc("also what is done: a dead letter whose cause is mended is taken once more")] = False
 
 
 class Leave(Request, tag="leave"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from trapline.common.channel import Connection
 from trapline.common.channel.joining import join
 from trapline.common.config import ConfigError
 from trapline.common.config.mesh import MeshConfig, load_config
@@ -39,6 +40,8 @@ class Service:
     run: Callable[[Context], Awaitable[None]]
     alone: bool = False
     """whether it needs the channels of this host only"""
+    connection: Connection | None = None
+    """another one than to the mesh that this host belongs to"""
 
 
 def main(service: Service, arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +78,8 @@ def run_process(service: Service, config: MeshConfig, replica: str, *, supervise
 
 async def _run(service: Service, config: MeshConfig, replica: str, *, supervised: bool) -> None:
     try:
-        async with open_context(service.name, config, replica, alone=service.alone) as context:
+        opened = open_context(service.name, config, replica, alone=service.alone, connection=service.connection)
+        async with opened as context:
             _install_signals(context)
             if supervised:
                 _watch_parent(context)
@@ -101,14 +105,14 @@ async def _work(service: Service, context: Context) -> None:
 
 @contextlib.asynccontextmanager
 async def open_context(
-    service: str, config: MeshConfig, replica: str, *, alone: bool = False
+    service: str, config: MeshConfig, replica: str, *, alone: bool = False, connection: Connection | None = None
 ) -> AsyncIterator[Context]:
     """Open what a service needs, report on `status` while it runs, and close everything in order.
 
-    With `alone` it has the channels of this host, and not those of the others.
+    With `alone` it has the channels of this host, and not those of the others; or those of a given connection.
     """
     async with contextlib.AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(join(config, alone=alone))
+        connection = await stack.enter_async_context(connection or join(config, alone=alone))
         outputs = Outputs(config, service, replica, connection.notify)
         stack.callback(outputs.close)
         context = Context(service, replica, config, connection, outputs)

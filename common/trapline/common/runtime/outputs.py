@@ -33,7 +33,7 @@ class Outputs:
 
     def __init__(self, config: MeshConfig, service: str, replica: str, notify: Callable[[Tick], None]) -> None:
         # Only the services of the tree know each other's partitions: what others write has their name.
-        self._in_tree = hasattr(config, service)
+        self._in_tree = service in type(config).model_fields
         self._config = config
         self._producer = f"{service}/{replica}"
         self._fingerprint = config.fingerprint(service) if self._in_tree else None

@@ -11,11 +11,13 @@ from trapline.common.channel import ChannelReader, RelayConnection, RelayRefused
 from trapline.common.config.mesh import MeshConfig
 from trapline.common.relay.requests import Info
 from trapline.common.supervisor.board import StatusBoard
+from trapline.common.supervisor.plugins import Plugins
 from trapline.common.supervisor.process import ManagedProcess
 from trapline.common.supervisor.progress import backlog, in_order_of_data
 
 _PATIENCE_S = 5.0  # on top of what a process may take to drain
 _RELAY_START_S = 30.0
+_LAST_EVENTS_S = 5.0  # for plug-ins to take what there is when a mesh ends
 _HOPELESS = 8  # failures in a row after which nobody waits for a process any more
 
 
@@ -24,7 +26,7 @@ class MeshError(RuntimeError):
 
 
 class Mesh:
-    """Runs a relay and the services of a configuration as child processes; an async context manager.
+    """Runs a relay, the services and the plug-ins of a configuration as child processes; an async context manager.
 
     Parameters
     ----------
@@ -52,6 +54,7 @@ class Mesh:
             ]
             for name, section in self._services.items()
         }
+        self._plugins = Plugins(config, environment, arguments)
         self._backlog: dict[str, int] = {}
 
     async def __aenter__(self) -> Self:
@@ -63,6 +66,7 @@ class Mesh:
             for name in reversed(in_order_of_data(self._services)):
                 for child in self._children[name]:
                     child.start()
+            self._plugins.start()
         except BaseException:
             await self._stop_all()
             raise
@@ -79,6 +83,7 @@ class Mesh:
         yield self._relay
         for name in in_order_of_data(self._services):
             yield from self._children[name]
+        yield from self._plugins
 
     def of(self, service: str) -> list[ManagedProcess]:
         """Return the processes of a service."""
@@ -109,8 +114,18 @@ class Mesh:
             info = await self.info()
         except (RelayUnreachableError, RelayRefusedError):
             return None
-        self._backlog = backlog(info, self._services)
-        return self._backlog
+        left = backlog(info, self._services)
+        self._backlog = left | self._plugins.backlog(info)
+        return left
+
+    async def told_to_plugins(self) -> None:
+        """Return when the plug-ins that run have taken what there is, or after some seconds: they can go on later."""
+        with contextlib.suppress(TimeoutError, RelayUnreachableError, RelayRefusedError):
+            async with asyncio.timeout(_LAST_EVENTS_S):
+                waiting = True
+                while waiting:
+                    waiting = self._plugins.waited_for(await self.info())
+                    await asyncio.sleep(0.1)
 
     async def info(self) -> dict[str, Any]:
         """Return what the relay says of its channels, groups and readers."""
@@ -159,13 +174,16 @@ class Mesh:
                 await asyncio.sleep(0.5)
             for child in self.children():
                 if child.restarts > restarts.get(child.name, 0):
-                    self.board.say(f"{child.name} died and is started again: {child.last_words()}", "yellow")
                     restarts[child.name] = child.restarts
+                    # One that dies for ever is told of more and more seldom.
+                    if child.deaths & (child.deaths - 1) == 0:
+                        self.board.say(f"{child.name} died and is started again: {child.last_words()}", "yellow")
             self.board.show({child.name: child.state for child in self.children()}, self._backlog)
 
     async def _stop_all(self) -> None:
-        """Stop the services in the order of the data, then the relay."""
+        """Stop the services in the order of the data, then the plug-ins, then the relay."""
         for name in in_order_of_data(self._services):
             await self.stop_service(name)
+        await self._plugins.stop()
         await self._stack.aclose()
         await self._relay.stop(self._patience_s)

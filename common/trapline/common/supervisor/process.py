@@ -37,6 +37,9 @@ class ManagedProcess:
         Passed on.
     log_directory
         Where ``NAME.log`` is written.
+    for_ever
+        Start it again whatever it ended with, after pauses that may grow to this many seconds; None for a process that
+        has said its last word when it is done, or when its configuration is wrong.
     """
 
     def __init__(
@@ -47,12 +50,16 @@ class ManagedProcess:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str],
         log_directory: Path,
+        for_ever: float | None = None,
     ) -> None:
         self.name = name
         self.state: State = "stopped"
         self.restarts = 0
         self.failures = 0
         """how often in a row it ended itself, and soon, with an error"""
+        self.deaths = 0
+        """how often in a row it ended soon, however it did"""
+        self._for_ever = for_ever
         self.log_path = log_directory / f"{name}.log"
         self._command = [sys.executable, "-m", module, *arguments, "--supervised"]
         inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
@@ -109,17 +116,18 @@ class ManagedProcess:
         return lines[-1] if lines else "it logged nothing"
 
     async def _keep_alive(self) -> None:
-        backoff = Backoff()
+        backoff = Backoff(self._for_ever) if self._for_ever else Backoff()
         loop = asyncio.get_running_loop()
         code = 0
         while not self._stopping:
             began = loop.time()
             code = await self._run_once()
-            if self._stopping or code in (0, EXIT_CONFIG):
+            if self._stopping or (code in (0, EXIT_CONFIG) and self._for_ever is None):
                 break
             steady = loop.time() - began > _STEADY_S
             # A death by a signal says nothing of its work.
             self.failures = 0 if steady or code < 0 else self.failures + 1
+            self.deaths = 1 if steady else self.deaths + 1
             if steady:
                 backoff.reset()
             self.restarts += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trapline.common.config import ServiceSection
@@ -22,6 +22,16 @@ def backlog(info: Info, services: Mapping[str, ServiceSection]) -> dict[str, int
     for name, section in services.items():
         partitions = [key for key in ends if key[0] in section.reads]
         left[name] = sum(max(0, ends[key] - done.get((name, *key), 0)) for key in partitions)
+    return left
+
+
+def plugin_backlog(info: Info, names: Iterable[str]) -> dict[str, int]:
+    """Return how many records each of some plug-ins has still to take, of what it has begun to read."""
+    ends = {(p["channel"], p["partition"]): p["next_seq"] for p in info["partitions"]}
+    left = dict.fromkeys(names, 0)
+    for (name, *key), seq in _positions(info).items():
+        if name in left:
+            left[name] += max(0, ends.get((key[0], key[1]), 0) - seq)
     return left
 
 

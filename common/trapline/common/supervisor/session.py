@@ -51,6 +51,7 @@ class Session:
         with suppress(TimeoutError):
             async with asyncio.timeout(self.config.mesh.drain_s):
                 await self.mesh.drained()
+        await self.mesh.told_to_plugins()
 
     async def stored(self) -> dict[str, Any]:
         """Return how much is stored, and how long this run took."""
@@ -63,8 +64,19 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(path: Path | None, overrides: Tables, console: Console) -> AsyncIterator[Session]:
+async def open_session(
+    path: Path | None, overrides: Tables, console: Console, *, plugins: bool = True
+) -> AsyncIterator[Session]:
     """Start a database, bring its schema up to date, and start a mesh; stop everything in order at the end.
+
+    Parameters
+    ----------
+    path, overrides
+        Of the configuration.
+    console
+        For what it says.
+    plugins
+        Whether to run those that the configuration lists.
 
     Raises
     ------
@@ -72,6 +84,8 @@ async def open_session(path: Path | None, overrides: Tables, console: Console) -
         When something cannot run; the text says what, and the way out.
     """
     config = load_config(path, **overrides)
+    if not plugins:
+        config = config.model_copy(update={"plugins": {}})
     async with AsyncExitStack() as stack:
         board = stack.enter_context(StatusBoard(console))
         database = stack.enter_context(running_database(config))

@@ -19,12 +19,15 @@
     return { x, ys, rows };
   };
 
-  const draw = (bands, table) => (u, index) => {
+  // A forced point below so many sigma is no detection: what is known is that the flux is not above that.
+  window.limitOf = (band, k, sigma) => (sigma > 0 && band.kind[k] > 0 && band.err[k] != null && band.flux[k] != null && band.flux[k] < sigma * band.err[k] ? Math.max(band.flux[k], 0) + sigma * band.err[k] : null);
+
+  const draw = (bands, table, sigma) => (u, index) => {
     const band = bands[index - 1], row = table.rows[index - 1], y = table.ys[index - 1];
     const [low, high] = [Math.max(0, lower(table.x, u.scales.x.min)), upper(table.x, u.scales.x.max)];
     const { ctx } = u;
     const dot = devicePixelRatio * (high - low > 4000 ? 1.1 : high - low > 400 ? 2 : 3.2);
-    const bars = new Path2D(), full = new Path2D(), rings = new Path2D();
+    const bars = new Path2D(), full = new Path2D(), rings = new Path2D(), limits = new Path2D();
     const withBars = high - low <= MOST_BARS;
     ctx.save();
     ctx.beginPath();
@@ -32,7 +35,15 @@
     ctx.clip();
     for (let i = low; i < high; i++) {
       if (y[i] == null) continue;
-      const k = row[i], px = u.valToPos(table.x[i], "x", true), py = u.valToPos(y[i], "y", true), err = band.err[k];
+      const k = row[i], px = u.valToPos(table.x[i], "x", true), limit = limitOf(band, k, sigma);
+      if (limit != null) {
+        const top = u.valToPos(limit, "y", true), tip = top + 4 * dot;
+        limits.moveTo(px - dot, top); limits.lineTo(px + dot, top);
+        limits.moveTo(px, top); limits.lineTo(px, tip);
+        limits.moveTo(px - dot, tip - dot); limits.lineTo(px, tip); limits.lineTo(px + dot, tip - dot);
+        continue;
+      }
+      const py = u.valToPos(y[i], "y", true), err = band.err[k];
       if (withBars && err != null) {
         bars.moveTo(px, u.valToPos(y[i] - err, "y", true));
         bars.lineTo(px, u.valToPos(y[i] + err, "y", true));
@@ -44,7 +55,7 @@
     const colour = colours()[(index - 1) % 6];
     ctx.strokeStyle = ctx.fillStyle = colour;
     ctx.lineWidth = devicePixelRatio;
-    ctx.globalAlpha = 0.55; ctx.stroke(bars);
+    ctx.globalAlpha = 0.55; ctx.stroke(bars); ctx.stroke(limits);
     ctx.globalAlpha = 1; ctx.fill(full);
     ctx.fillStyle = css("--card"); ctx.fill(rings); ctx.stroke(rings);
     ctx.restore();
@@ -71,13 +82,13 @@
       plot = new uPlot({
         width: element.clientWidth || 600, height: options.height ?? Math.max(220, Math.min(420, innerHeight * 0.45)),
         tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), "UTC"),
-        scales: { x: { range: (u, min, max) => { const pad = (max - min) * 0.015 || 1; return options.exact ? [min, max] : [min - pad, max + pad]; } }, y: { range: (u, min, max) => spread(bands, table, u, min, max) } },
+        scales: { x: { range: (u, min, max) => { const pad = (max - min) * 0.015 || 1; return options.exact ? [min, max] : [min - pad, max + pad]; } }, y: { range: (u, min, max) => spread(bands, table, u, options.limit) } },
         axes: [{ ...axis, space: 90, values: (u, splits, i, space, step) => splits.map((t, k) => utc(t, step, k === 0)) }, { ...axis, size: 64, label: bands[0]?.unit, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map((v) => (v == null ? "" : +v.toPrecision(5))) }],
         series: [
           { label: "UTC", value: (u, v) => (v == null ? "–" : new Date(v * 1e3).toISOString().replace("T", " ").slice(0, 21)) },
           ...bands.map((band, i) => ({
-            label: band.name, stroke: colours()[i % 6], paths: () => null, points: { show: draw(bands, table) },
-            value: (u, v, s, k) => { const row = k == null ? null : table.rows[i][k]; return row == null ? "–" : `${(+band.flux[row]).toPrecision(4)} ± ${band.err[row] == null ? "–" : (+band.err[row]).toPrecision(2)} ${band.unit}${band.kind[row] ? " forced" : ""}`; },
+            label: band.name, stroke: colours()[i % 6], paths: () => null, points: { show: draw(bands, table, options.limit) },
+            value: (u, v, s, k) => { const row = k == null ? null : table.rows[i][k]; const limit = row == null ? null : limitOf(bands[i], row, options.limit); return row == null ? "–" : limit != null ? `< ${limit.toPrecision(3)} ${band.unit}` : `${(+band.flux[row]).toPrecision(4)} ± ${band.err[row] == null ? "–" : (+band.err[row]).toPrecision(2)} ${band.unit}${band.kind[row] ? " forced" : ""}`; },
           })),
         ],
         cursor: { drag: { x: true, y: false }, points: { size: 9 } },
@@ -95,7 +106,7 @@
     document.addEventListener("theme", build);
     return { zoom, whole, set: (next) => { bands = next; build(); }, plot: () => plot };
   };
-  const spread = (bands, table, u, min, max) => {
+  const spread = (bands, table, u, sigma) => {
     const all = u.scales.x.min == null;
     const low = all ? 0 : lower(table.x, u.scales.x.min), high = all ? table.x.length : upper(table.x, u.scales.x.max);
     let a = Infinity, b = -Infinity;
@@ -104,7 +115,8 @@
       for (let i = low; i < high; i++) {
         const y = table.ys[n][i];
         if (y == null) continue;
-        const err = band.err[table.rows[n][i]] ?? 0;
+        const k = table.rows[n][i], limit = limitOf(band, k, sigma), err = band.err[k] ?? 0;
+        if (limit != null) { a = Math.min(a, 0); b = Math.max(b, limit); continue; }
         if (y - err < a) a = y - err;
         if (y + err > b) b = y + err;
       }
@@ -120,7 +132,7 @@
     if (!place || !data) return;
     const points = JSON.parse(data.textContent);
     if (!points.t_us?.length) { place.textContent = "The event is in its journal no more: see the object's lightcurve."; return; }
-    window.curve(place, [{ name: "flux", unit: place.dataset.unit, t: points.t_us.map((t) => t / 1e6), flux: points.flux_int, err: points.flux_int_err, kind: points.kind }], { height: 280 });
+    window.curve(place, [{ name: "flux", unit: place.dataset.unit, t: points.t_us.map((t) => t / 1e6), flux: points.flux_int, err: points.flux_int_err, kind: points.kind }], { height: 280, limit: +place.dataset.limit });
   };
   if (recent) { show(); document.addEventListener("swapped", show); }
 })();

@@ -2,6 +2,13 @@
 "use strict";
 (() => {
   const own = new Map();
+  // The choice is in the address, so that a link shows the same; the cookie is for the pages after this one.
+  document.getElementById("unit")?.addEventListener("change", ({ target }) => {
+    document.cookie = `trapline_unit=${target.value}; path=/; max-age=31536000; samesite=strict`;
+    const query = new URLSearchParams(location.search);
+    if (target.value) query.set("unit", target.value); else query.delete("unit");
+    location.search = query;
+  });
   let went = 0;
   const help = document.getElementById("keys");
   const rows = () => [...document.querySelectorAll("tr[data-href]")];

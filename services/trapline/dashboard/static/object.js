@@ -4,11 +4,12 @@
   const place = document.getElementById("curve");
   const said = document.getElementById("resolution");
   const body = document.querySelector("#points tbody");
-  const MOST = 4000;
+  const MOST = 4000, LIMIT = +place.dataset.limit;
   let chart = null, asked = 0, timer = 0, coarse = false, whole = null;
 
   const get = async (range) => {
-    const query = new URLSearchParams({ most: MOST });
+    const query = new URLSearchParams({ most: MOST }), unit = new URLSearchParams(location.search).get("unit");
+    if (unit) query.set("unit", unit);
     if (range) { query.set("since", range[0]); query.set("until", range[1]); }
     const answer = await fetch(`/objects/${place.dataset.object}/curve?${query}`);
     if (!answer.ok) throw new Error((await answer.text()).trim());
@@ -19,7 +20,7 @@
     const bin = Math.max(0, ...bands.map((band) => band.bin_s ?? 0)), width = { 60: "a minute", 3600: "an hour", 86400: "a day" }[bin] ?? `${bin} s`;
     said.textContent = bin > 0 ? `${shown} bins, of up to ${width}: zoom in for finer ones` : most > 1 ? `${shown} means of ${most} neighbouring points: zoom in for each` : `${shown} points, each measurement`;
     const kinds = ["blind", "forced", "monitored", "back in time"];
-    const lines = bands.flatMap((band) => band.t.slice(0, 200).map((t, i) => [new Date(t * 1e3).toISOString().slice(0, 23).replace("T", " "), band.name, band.flux[i], band.err[i], kinds[band.kind[i]] ?? ""]));
+    const lines = bands.flatMap((band) => band.t.slice(0, 200).map((t, i) => [new Date(t * 1e3).toISOString().slice(0, 23).replace("T", " "), band.name, limitOf(band, i, LIMIT) ?? band.flux[i], band.err[i], (kinds[band.kind[i]] ?? "") + (limitOf(band, i, LIMIT) == null ? "" : ", upper limit")]));
     body.replaceChildren(...lines.map((cells) => {
       const row = document.createElement("tr");
       row.append(...cells.map((cell, i) => Object.assign(document.createElement("td"), { className: i === 2 || i === 3 ? "r" : "", textContent: typeof cell === "number" ? cell.toPrecision(4) : cell ?? "–" })));
@@ -53,7 +54,7 @@
     try {
       whole = await get();
     } catch (error) { said.textContent = error.message; return; }
-    chart = window.curve(place, whole, { zoomed, keep: true });
+    chart = window.curve(place, whole, { zoomed, keep: true, limit: LIMIT });
     say(whole);
     coarse = whole.some((band) => band.mean_of > 1 || band.bin_s > 0);
     place.dataset.ready = "yes";
