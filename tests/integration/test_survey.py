@@ -49,6 +49,7 @@ def test_a_stopped_survey_goes_on_and_ends_as_one_that_was_not(tmp_path, dsn, po
             "visits",
             "detections",
             "bodies",
+            "forced",
             "points",
             "completeness",
             "purity",
@@ -57,6 +58,7 @@ def test_a_stopped_survey_goes_on_and_ends_as_one_that_was_not(tmp_path, dsn, po
         ):
             assert summary[name] == again[name], name
         assert summary["visits"] == 15
+        assert summary["detections"] + summary["forced"] == summary["points"]
         assert summary["lost"] == 0
         assert summary["completeness"] > 0.99
         assert summary["purity"] > 0.99

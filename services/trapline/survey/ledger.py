@@ -63,6 +63,7 @@ class Ledger:
         self.history = History()
         self.score = Score(self.history)
         self.visits: defaultdict[int, Progress] = defaultdict(Progress)
+        self._under_way, self._live = 0, False
         self.open_pairs = 0
         self.ends: dict[tuple[str, str], int] = {}
         self.counters: Counter[str] = Counter()
@@ -82,6 +83,16 @@ class Ledger:
             self._event(message.header, now_s)
         self.changed.set()
 
+    def begin(self, visit: int, *, live: bool) -> None:
+        """Let a visit be under way; not `live`: what is read now of earlier ones came of these, not of it."""
+        self._under_way, self._live = visit, live
+
+    def _progress(self, visit: int) -> Progress:
+        """Return what a record of an image of a visit counts for: of an earlier one, for the visit under way."""
+        if visit >= self._under_way:
+            return self.visits[visit]
+        return self.visits[self._under_way] if self._live else Progress()
+
     def _lightcurves(self, message: Message[Lightcurves], now_s: float) -> None:
         header, arrays, image = message.header, message.arrays, message.header.image
         number = None if image is None or image.instrument != INSTRUMENT else self._visit_of(image.t_start_us or 0)
@@ -92,7 +103,7 @@ class Ledger:
         forced = int(np.count_nonzero(arrays["kind"] != Kind.BLIND))
         self.open_pairs += len(PENDING.select(arrays).get("object_id", ()))
         self.open_pairs -= forced if header.request is not None else 0
-        visit = self.visits[number]
+        visit = self._progress(number)
         visit.forced += forced
         visit.versions += len(STATES.select(arrays).get("object_id", ()))
         if header.request is None:
@@ -103,5 +114,6 @@ class Ledger:
     def _event(self, event: Transients, now_s: float) -> None:
         self.score.events.add(event.object_id)
         if (number := self._visit_of(event.t_us)) is not None:
-            self.visits[number].alerts += 1
-            self.visits[number].alert_s = now_s
+            visit = self._progress(number)
+            visit.alerts += 1
+            visit.alert_s = now_s

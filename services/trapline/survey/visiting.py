@@ -69,6 +69,7 @@ class Visiting:
         self._dataset = context.config.mesh.dataset
         self._log = VisitLog(context.config.data_directory / "survey")
         self._places = _published(context)
+        ledger.begin(len(self._log.rows), live=False)
 
     async def run(self) -> None:
         """Visit; begins when what an earlier run has made is known."""
@@ -86,6 +87,7 @@ class Visiting:
         steps, start = _Steps(), time.perf_counter()
         tiles = await asyncio.to_thread(seen_in, self._config, visit.number, self._dataset)
         steps.find_s = time.perf_counter() - start
+        self._ledger.begin(visit.number, live=True)
         self._look_up(visit, steps)
         begun_s = asyncio.get_running_loop().time()
         for tile, _ in tiles:
@@ -143,7 +145,7 @@ class Visiting:
             versions=progress.versions,
             alerts=progress.alerts,
             late=late,
-            points=len(self._ledger.history.points),
+            points=self._ledger.history.n_points,
             transients_detected=len(score.transients_detected),
             transients_announced=score.announced(),
             match_s=progress.matched_s - begun_s,

@@ -49,11 +49,33 @@ def test_history_is_what_a_list_of_points_per_object_would_be():
         expected = {n for n, (ra, dec) in where.items() if separation_deg(ra, dec, *centre) <= 0.7}
         ids = {int.from_bytes(history.objects.rows["object_id"][n].tobytes(), "big"): n for n in near}
         assert set(ids) == expected
-        found = history.of(near, 11_000)
+        curves = history.of(near, 11_000)
+        found = curves.rows()
+        assert len(curves) == len(found)
+        assert all((curves.of(k)["object"] == number).all() for k, number in enumerate(near))
         for number, row in ids.items():
             mine = sorted((p["t_us"], p["flux"]) for p in found[found["object"] == row])
             assert mine == sorted(p for p in naive[number] if p[0] >= 11_000)
             assert history.objects.rows["n"][row] == len(naive[number])
+    assert history.n_points == sum(map(len, naive.values()))
+
+
+def test_a_window_that_moves_keeps_what_is_in_it():
+    random = np.random.default_rng(8)
+    history, came = History(), []
+    for step in range(60):
+        # As with forced points of a new object, older ones come after newer ones.
+        t_us = 1000 * (step if random.random() < 0.7 else max(0, step - int(random.integers(0, 20))))
+        numbers = random.integers(0, 12, int(random.integers(0, 30))).tolist()
+        history.add(t_us, points([(n, float(n), 2.0, float(step), Link.ONE_TO_ONE, 0) for n in numbers]))
+        came += [(t_us, n, float(step)) for n in numbers]
+        if step % 7 == 3:
+            since = 1000 * (step - 15)
+            near = history.near(5.0, 2.0, 4.5)
+            found = history.of(near, since).rows()
+            ids = [int.from_bytes(history.objects.rows["object_id"][n].tobytes(), "big") for n in found["object"]]
+            expected = sorted(p for p in came if p[0] >= since and 1 <= p[1] <= 9)
+            assert sorted(zip(found["t_us"].tolist(), ids, found["flux"].tolist(), strict=True)) == expected
 
 
 def test_an_empty_history_knows_nothing():

@@ -66,22 +66,27 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run visits through a mesh of its own; one that was stopped goes on where it was. Ctrl-C drains it."""
-    overrides: dict[str, dict[str, Any]] = {
-        "mesh": {"data_directory": str(directory.absolute())},
-        "relay": {"port": 0},
-        "survey": {"replicas": 1, **({"visits": visits} if visits else {})},
-        **{name: {"replicas": 0} for name in ("simulator", "image_ingest", "source_extractor")},
-        # Every answer comes: nothing is passed over because it is slow.
-        "associator": {"max_hold_s": None, "idle_after_s": None},
-        # A visit is a batch: there is nothing to wait for.
-        "database_dumper": {"flush_s": 0.02},
-    }
+    overrides = mesh_tables(directory)
+    overrides["survey"] = {"replicas": 1, **({"visits": visits} if visits else {})}
     try:
         summary = run_coroutine(_run(config, overrides, Console(stderr=as_json)))
     except (MeshError, DatabaseError) as error:
         fail(error)
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
+
+
+def mesh_tables(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return the settings of a mesh whose images come from a survey, with its data in a directory."""
+    return {
+        "mesh": {"data_directory": str(directory.absolute())},
+        "relay": {"port": 0},
+        **{name: {"replicas": 0} for name in ("simulator", "image_ingest", "source_extractor")},
+        # Every answer comes: nothing is passed over because it is slow.
+        "associator": {"max_hold_s": None, "idle_after_s": None},
+        # A visit is a batch: there is nothing to wait for.
+        "database_dumper": {"flush_s": 0.02},
+    }
 
 
 async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[str, Any]:
