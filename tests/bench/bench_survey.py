@@ -24,6 +24,7 @@ from bench.harness import Comparison, InvalidRunError, Note, Size, Target
 from bench.lsst import Opponent, opponent, opponent_python
 from bench.meshes import running_mesh, running_service
 from trapline.common.commands.survey import mesh_tables
+from trapline.common.config.mesh import load_config
 from trapline.common.sky import from_tangent
 from trapline.common.testing.postgres import empty_database, fresh_database, temporary_cluster
 from trapline.survey.config import SurveyConfig
@@ -109,7 +110,7 @@ class _Ours:
         """Return the settings of the mesh and of the survey."""
         survey_table = self.config.model_dump(mode="json", exclude_unset=True)
         return {
-            **mesh_tables(self.directory),
+            **mesh_tables(self.directory, load_config(survey=survey_table)),
             "database": {"dsn": self.dsn},
             "survey": {**survey_table, "visits": visits, "replicas": replicas},
         }

@@ -10,12 +10,13 @@ import numpy as np
 
 from trapline.survey.visitlog import VisitRow
 
-STEPS = ("find_s", "objects_s", "history_s", "publish_s", "match_s", "alert_s", "forced_s", "store_s")
+_IN_LINE = ("find_s", "objects_s", "history_s", "publish_s", "match_s", "alert_s", "forced_s", "store_s")
+STEPS = (*_IN_LINE, "objects_stored_s", "history_stored_s")
 _ENDS = 20  # visits at each end that are compared
 
 _HEADING = (
     f"{'visit':>6} {'detected':>9} {'objects':>9} {'history':>10} {'forced':>8} {'alerts':>7}"
-    + "".join(f"{name.removesuffix('_s'):>9}" for name in STEPS)
+    + "".join(f"{name.removesuffix('_s'):>9}" for name in _IN_LINE)
     + "\n"
 )
 
@@ -23,7 +24,7 @@ _HEADING = (
 def line(row: VisitRow, *, heading: bool) -> str:
     """Return a visit as a line of a table, seconds of each step last."""
     text = f"{row.visit:6d} {row.detections:9d} {row.objects:9d} {row.history:10d} {row.forced:8d} {row.alerts:7d}"
-    seconds = "".join(f"{getattr(row, name):9.3f}" for name in STEPS)
+    seconds = "".join(f"{getattr(row, name):9.3f}" for name in _IN_LINE)
     return (
         (_HEADING if heading else "") + text + seconds + ("  LOST" if row.lost else "  late" if row.late else "") + "\n"
     )

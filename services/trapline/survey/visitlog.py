@@ -30,6 +30,8 @@ class VisitRow:
         Known objects in the field before the visit.
     history
         Points of these objects in the window of the history.
+    objects_stored, history_stored
+        The same as the store had them; 0 unless `history_from_store`.
     forced
         Forced points that came of the visit, also those back in time.
     versions
@@ -40,6 +42,8 @@ class VisitRow:
         To make the detections: before the clock starts.
     objects_s, history_s
         To look up the latest objects of the field, and their history, in memory: on a clock of their own.
+    objects_stored_s, history_stored_s
+        To read the same from the store.
     publish_s, match_s, forced_s, alert_s, store_s
         Until the detections were published, matched, the forced photometry answered and folded, the last alert was in a
         reader's hands, and all rows were committed.
@@ -55,6 +59,8 @@ class VisitRow:
     bodies: int
     objects: int
     history: int
+    objects_stored: int
+    history_stored: int
     forced: int
     versions: int
     alerts: int
@@ -70,6 +76,8 @@ class VisitRow:
     find_s: float
     objects_s: float
     history_s: float
+    objects_stored_s: float
+    history_stored_s: float
     publish_s: float
     match_s: float
     forced_s: float

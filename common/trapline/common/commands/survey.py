@@ -18,7 +18,7 @@ from rich.console import Console
 from trapline.common.commands.options import EXPECTED, ConfigOption, JsonOption, fail
 from trapline.common.commands.options import run as run_coroutine
 from trapline.common.config import ConfigError
-from trapline.common.config.mesh import load_config
+from trapline.common.config.mesh import MeshConfig, load_config
 from trapline.common.postgres.connection import open_database
 from trapline.common.postgres.errors import DatabaseError
 from trapline.common.supervisor.environment import Tables
@@ -66,24 +66,30 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run visits through a mesh of its own; one that was stopped goes on where it was. Ctrl-C drains it."""
-    overrides = mesh_tables(directory)
-    overrides["survey"] = {"replicas": 1, **({"visits": visits} if visits else {})}
     try:
+        overrides = mesh_tables(directory, load_config(config))
+        overrides["survey"] = {"replicas": 1, **({"visits": visits} if visits else {})}
         summary = run_coroutine(_run(config, overrides, Console(stderr=as_json)))
+    except ConfigError as error:
+        fail(error, 2)
     except (MeshError, DatabaseError) as error:
         fail(error)
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
 
 
-def mesh_tables(directory: Path) -> dict[str, dict[str, Any]]:
+def mesh_tables(directory: Path, config: MeshConfig) -> dict[str, dict[str, Any]]:
     """Return the settings of a mesh whose images come from a survey, with its data in a directory."""
+    # Every answer comes: nothing is passed over because it is slow.
+    associator: dict[str, Any] = {"max_hold_s": None, "idle_after_s": None}
+    if "expiration" not in config.service("associator").model_fields_set:
+        sky: Any = config.service("survey")
+        associator["expiration"] = sky.forced_steps
     return {
         "mesh": {"data_directory": str(directory.absolute())},
         "relay": {"port": 0},
         **{name: {"replicas": 0} for name in ("simulator", "image_ingest", "source_extractor")},
-        # Every answer comes: nothing is passed over because it is slow.
-        "associator": {"max_hold_s": None, "idle_after_s": None},
+        "associator": associator,
         # A visit is a batch: there is nothing to wait for.
         "database_dumper": {"flush_s": 0.02},
     }
