@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from trapline.survey.visitlog import VisitRow
+from trapline.survey.visitlog import SERVICES, VisitRow
 
 _IN_LINE = ("find_s", "objects_s", "history_s", "publish_s", "match_s", "alert_s", "forced_s", "store_s")
 STEPS = (*_IN_LINE, "objects_stored_s", "history_stored_s")
@@ -55,6 +55,7 @@ def summary(rows: Sequence[VisitRow]) -> dict[str, Any]:
         "transients_detected": last.transients_detected,
         "transients_announced": last.transients_announced,
         "seconds": {name: _median([getattr(row, name) for row in rows[1:] or rows]) for name in STEPS},
+        "worked": {name: sum(getattr(row, f"{name}_s") for row in rows) / len(rows) for name in SERVICES},
         "growth": float(np.median(warm[-_ENDS:]) / np.median(warm[:_ENDS])) if len(warm) >= 2 * _ENDS else None,
     }
 
@@ -77,6 +78,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     seconds = found["seconds"].items()
     steps = ", ".join(f"{name.removesuffix('_s')} {value:.3f}" for name, value in seconds if value is not None)
     yield f"seconds per visit (median): {steps}"
+    worked = ", ".join(f"{name} {value:.3f}" for name, value in found["worked"].items())
+    yield f"seconds per visit that a service worked: {worked}"
     if found["growth"] is not None:
         yield f"the last {_ENDS} visits took {found['growth']:.3f} of the time of the first {_ENDS}"
 

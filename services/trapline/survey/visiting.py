@@ -82,6 +82,7 @@ class Visiting:
     async def run(self) -> None:
         """Visit; begins when what an earlier run has made is known."""
         await self._follower.caught_up.wait()
+        self._ledger.worked_s()
         loop, first = asyncio.get_running_loop(), len(self._log.rows)
         begun_s, number = loop.time(), first
         while number != self._config.visits and not self._context.draining.is_set():
@@ -146,7 +147,7 @@ class Visiting:
         late = int(not steps.store_s <= self._config.cadence_s)
         self._context.counters["visits"] += 1
         self._context.counters["visits_late"] += late
-        score = self._ledger.score
+        score, worked_s = self._ledger.score, self._ledger.worked_s()
         return VisitRow(
             visit=visit.number,
             t_us=visit.t_us,
@@ -164,6 +165,9 @@ class Visiting:
             transients_announced=score.announced(),
             match_s=progress.matched_s - begun_s,
             alert_s=progress.alert_s - begun_s,
+            associator_s=worked_s.get("associator", 0.0),
+            transient_finder_s=worked_s.get("transient_finder", 0.0),
+            database_dumper_s=worked_s.get("database_dumper", 0.0),
             **asdict(progress.counts),
             **asdict(steps),
         )

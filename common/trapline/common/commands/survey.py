@@ -36,6 +36,7 @@ DirectoryOption = Annotated[
 ]
 _DIRECTORY = Path("trapline-survey")
 _LOOK_S = 0.5
+_SET = ("survey", "associator", "transient_finder", "database_dumper")
 
 
 @app.command("gen-sources", epilog="Example: trapline survey gen-sources stars.fits --cone 30 -20 3")
@@ -99,6 +100,10 @@ async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[s
     log: Any = importlib.import_module("trapline.survey.visitlog")
     async with open_session(path, overrides, console) as session:
         file = session.config.data_directory / "survey" / log.NAME
+        before = log.load_taken(file.parent)
+        empty = before.get("store_bytes_empty") or (0 if file.exists() else await _store_bytes(session))
+        taken = {"settings": _settings(session.config), "store_bytes_empty": empty}
+        log.save_taken(file.parent, {**before, **taken})
         session.board.say(f"visits in {file}; `trapline survey follow` shows them as they come", "dim")
         stop = asyncio.Event()
         on_signals(session.mesh, stop, session.board)
@@ -111,7 +116,7 @@ async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[s
         await session.mesh.stop_service("survey")
         await session.drain()
         stored = await session.stored()
-        taken = {"stored": stored, "store_bytes": await _store_bytes(session)}
+        taken |= {"stored": stored, "store_bytes": await _store_bytes(session)}
     report: Any = importlib.import_module("trapline.survey.report")
     log.save_taken(file.parent, taken)
     summary = {**report.summary(list(log.read_rows(file)) if file.exists() else []), **taken}
@@ -119,6 +124,12 @@ async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[s
         console.print(line, soft_wrap=True, highlight=False)
     console.print("`trapline survey report` has plots, comparisons, and what a year would take", style="dim")
     return summary
+
+
+def _settings(config: MeshConfig) -> dict[str, Any]:
+    """Return the settings of a run by ``table.name``, as JSON has them."""
+    tables = {name: config.service(name).model_dump(mode="json") for name in _SET}
+    return {f"{table}.{name}": value for table, values in tables.items() for name, value in values.items()}
 
 
 async def _store_bytes(session: Session) -> int:
@@ -158,12 +169,13 @@ def follow(
         raise typer.Exit(130) from None
 
 
-@app.command(epilog="Example: trapline survey report trapline-survey other-survey --plot visits.png")
+@app.command(epilog="Example: trapline survey report trapline-survey other-survey --html report.html")
 def report(
     directories: Annotated[
         list[Path] | None, typer.Argument(help="Directories of surveys; several are compared.", show_default=False)
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw seconds and rows per visit: .png, .svg or .pdf.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write all of it as one page, with its plots.")] = None,
     nights: Annotated[int, typer.Option(min=1, max=366, help="Nights of a year, to extrapolate to.")] = 300,
     as_json: JsonOption = False,
 ) -> None:
@@ -180,6 +192,9 @@ def report(
         if plot:
             drawing: Any = importlib.import_module("trapline.survey.plot")
             drawing.draw({run_read.name: run_read.rows for run_read in runs}, plot)
+        if html:
+            page: Any = importlib.import_module("trapline.survey.page")
+            html.write_text(page.page(runs, nights), encoding="utf-8")
     except EXPECTED as error:
         fail(error)
 
