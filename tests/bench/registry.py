@@ -73,6 +73,10 @@ BENCHMARKS = {
         "points of the dumper with all tables and its position committed, against COPY into one table",
         "bench_store:store",
     ),
+    "survey": Benchmark(
+        "visits of 1,000 and 10,000 detections until all is committed, against LSST's lsst-dax-apdb on the same server",
+        "bench_survey:survey",
+    ),
     "dashboard": Benchmark(
         "images/s of the mesh with ten viewers of the dashboard, against without", "bench_dashboard:dashboard"
     ),

@@ -33,7 +33,9 @@ def test_a_stopped_survey_goes_on_and_ends_as_one_that_was_not(tmp_path, dsn, po
         (tmp_path / "once").mkdir()
         (tmp_path / "twice").mkdir()
         once = {**SMALL, "TRAPLINE__DATABASE__DSN": dsn}
-        twice = {**SMALL, "TRAPLINE__DATABASE__DSN": second_dsn}
+        # How it is run does not matter for what comes of it.
+        other_ways = {"TRAPLINE__SURVEY__PARALLEL": "2", "TRAPLINE__SURVEY__HISTORY_FROM_STORE": "true"}
+        twice = {**SMALL, **other_ways, "TRAPLINE__DATABASE__DSN": second_dsn}
         summary = whole(tmp_path / "once", once)
         file = tmp_path / "twice" / "trapline-survey" / "survey" / "visits.csv"
         with running("survey", "run", "--visits", "15", cwd=tmp_path / "twice", env=twice) as mesh:
@@ -49,6 +51,7 @@ def test_a_stopped_survey_goes_on_and_ends_as_one_that_was_not(tmp_path, dsn, po
             "visits",
             "detections",
             "bodies",
+            "forced",
             "points",
             "completeness",
             "purity",
@@ -57,6 +60,7 @@ def test_a_stopped_survey_goes_on_and_ends_as_one_that_was_not(tmp_path, dsn, po
         ):
             assert summary[name] == again[name], name
         assert summary["visits"] == 15
+        assert summary["detections"] + summary["forced"] == summary["points"]
         assert summary["lost"] == 0
         assert summary["completeness"] > 0.99
         assert summary["purity"] > 0.99
@@ -67,6 +71,9 @@ def test_a_stopped_survey_goes_on_and_ends_as_one_that_was_not(tmp_path, dsn, po
         rows = [json.loads(line) for line in shown.stdout.splitlines()]
         assert [row["visit"] for row in rows] == list(range(15))
         assert all(row["store_s"] > row["match_s"] > 0 for row in rows)
+        assert all(row["history_stored"] == row["history"] for row in rows), "memory and store know the same"
+        assert all(row["objects_stored"] == row["objects"] for row in rows)
+        assert all(row["history_stored_s"] > 0 for row in rows)
 
 
 def test_sources_are_written_for_a_part_of_the_sky(tmp_path):

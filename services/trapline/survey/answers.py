@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import cast
 
 from trapline.common.channel import Record, RelayRefusedError, RelayUnreachableError
@@ -26,10 +27,14 @@ class Answers:
         The process, whose relay has the records that requests name.
     loop
         Where the relay is asked: the handler runs in a thread.
+    processes
+        Where fluxes are computed; by default in that thread.
     """
 
-    def __init__(self, context: Context, loop: asyncio.AbstractEventLoop) -> None:
-        self._context, self._loop = context, loop
+    def __init__(
+        self, context: Context, loop: asyncio.AbstractEventLoop, processes: ProcessPoolExecutor | None = None
+    ) -> None:
+        self._context, self._loop, self._processes = context, loop, processes
 
     def __call__(self, record: Record) -> Iterator[Message[Header]]:
         """Yield the `sources` record that answers a request."""
@@ -39,7 +44,8 @@ class Answers:
         if blind is None:
             raise ValueError(f"the request names the sources at {place}: they are gone")
         config = cast("SurveyConfig", self._context.section)
-        yield answer(config, request, cast("Message[Sources]", blind.message))
+        measured = (config, request, cast("Message[Sources]", blind.message))
+        yield self._processes.submit(answer, *measured).result() if self._processes else answer(*measured)
 
     async def _find(self, place: Place) -> Record | None:
         """Return a record, however long the relay is away."""

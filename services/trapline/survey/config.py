@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -10,6 +11,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from trapline.common.config import Deg, Seconds, Section, ServiceSection
 
+_DAY_S = 86_400.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _START = datetime(2026, 1, 1, 3, tzinfo=UTC)
 
@@ -76,6 +78,21 @@ class SurveyConfig(ServiceSection):
     rise_visits: int = Field(default=3, ge=1, le=1000, description="visits from the onset of a transient to its peak")
     decline_visits: int = Field(default=17, ge=1, le=1000, description="visits from there until it is gone")
     history_s: Seconds = Field(default=365 * 86_400.0, gt=0, description="how far back the history of an object goes")
+    history_from_store: bool = Field(
+        default=False,
+        description="also read objects and history from the store before each visit, to compare the times",
+    )
+    forced_s: Seconds = Field(
+        default=30 * 86_400.0,
+        ge=0,
+        description="how long an object is measured after its last detection; sets associator.expiration",
+    )
+    parallel: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="detectors whose forced fluxes are measured at the same time, by a process each",
+    )
 
     def __hash__(self) -> int:
         # What follows from a configuration alone is cached under it.
@@ -91,6 +108,16 @@ class SurveyConfig(ServiceSection):
     def visits_per_night(self) -> int:
         """How many visits fit into a night, at least one."""
         return max(1, int(self.night_s // self.cadence_s))
+
+    @property
+    def forced_steps(self) -> int:
+        """How many visits of an object's place fit into `forced_s`: its time steps until it is measured no more."""
+        if self.pointings:
+            share = 1 / len(self.pointings)
+        else:
+            low, high = (math.sin(math.radians(dec)) for dec in (self.dec_min_deg, self.dec_max_deg))
+            share = min(1.0, math.radians(self.field_deg) ** 2 / max(2 * math.pi * (high - low), 1e-12))
+        return max(1, round(self.forced_s / _DAY_S * self.visits_per_night * share))
 
     @model_validator(mode="after")
     def _ranges_have_an_order(self) -> Self:

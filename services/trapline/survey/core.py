@@ -30,6 +30,10 @@ from trapline.survey.detections import detections, flux_at
 from trapline.survey.visits import Visit, visit_at
 
 INSTRUMENT = "survey"
+_NOT_OF_THE_SKY = {
+    "visits", "replicas", "realtime", "patience_s", "history_s", "history_from_store", "forced_s", "parallel"
+}  # fmt: skip
+"""settings that change how a survey is run, but not what there is to see: its images stay the same"""
 
 Float = npt.NDArray[np.float64]
 Rows = npt.NDArray[Any]
@@ -185,7 +189,7 @@ def _image(config: SurveyConfig, visit: Visit, place: tuple[int, int], dataset: 
 
 @lru_cache(maxsize=4)
 def _fingerprint(config: SurveyConfig) -> str:
-    chosen = config.model_dump_json(exclude={"visits", "replicas", "realtime", "patience_s"})
+    chosen = config.model_dump_json(exclude=_NOT_OF_THE_SKY)
     return xxhash.xxh3_128_hexdigest(chosen.encode())
 
 

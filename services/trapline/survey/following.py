@@ -24,7 +24,7 @@ class Follower:
 
     async def follow(self) -> None:
         """Read from the first record there is, for ever."""
-        reader = ChannelReader(self._context.connection, ("lightcurves", "transients"), start="first")
+        reader = ChannelReader(self._context.connection, ("lightcurves", "transients", "status"), start="first")
         backoff, loop = Backoff(), asyncio.get_running_loop()
         while True:
             try:

@@ -15,6 +15,7 @@ from trapline.common.channel import Gap, Record
 from trapline.schemas.columns import Kind
 from trapline.schemas.lightcurves import PENDING, STATES, Lightcurves
 from trapline.schemas.message import Message
+from trapline.schemas.status import Status
 from trapline.schemas.transients import Transients
 from trapline.survey.core import INSTRUMENT
 from trapline.survey.history import History
@@ -63,13 +64,16 @@ class Ledger:
         self.history = History()
         self.score = Score(self.history)
         self.visits: defaultdict[int, Progress] = defaultdict(Progress)
+        self._under_way, self._live = 0, False
         self.open_pairs = 0
+        self._busy_s: dict[tuple[str, str, int], float] = {}
+        self._told_s: dict[str, float] = {}
         self.ends: dict[tuple[str, str], int] = {}
         self.counters: Counter[str] = Counter()
         self.changed = asyncio.Event()
 
     def take(self, item: Record | Gap, now_s: float) -> None:
-        """Take a record or a gap of either channel."""
+        """Take a record or a gap of any channel that is followed."""
         if isinstance(item, Gap):
             self.counters[f"gap_{item.channel}"] += item.end_seq - item.first_seq
             return
@@ -80,7 +84,29 @@ class Ledger:
             self._lightcurves(cast("Message[Lightcurves]", message), now_s)
         elif isinstance(message.header, Transients):
             self._event(message.header, now_s)
+        elif isinstance(message.header, Status):
+            status = message.header
+            self._busy_s[status.service, status.replica, status.pid] = status.busy_s
         self.changed.set()
+
+    def begin(self, visit: int, *, live: bool) -> None:
+        """Let a visit be under way; not `live`: what is read now of earlier ones came of these, not of it."""
+        self._under_way, self._live = visit, live
+
+    def worked_s(self) -> dict[str, float]:
+        """Return how long each service worked on records, as it has reported since this was asked before."""
+        total: dict[str, float] = {}
+        for (service, _, _), seconds in self._busy_s.items():
+            total[service] = total.get(service, 0.0) + seconds
+        since = {service: seconds - self._told_s.get(service, 0.0) for service, seconds in total.items()}
+        self._told_s = total
+        return since
+
+    def _progress(self, visit: int) -> Progress:
+        """Return what a record of an image of a visit counts for: of an earlier one, for the visit under way."""
+        if visit >= self._under_way:
+            return self.visits[visit]
+        return self.visits[self._under_way] if self._live else Progress()
 
     def _lightcurves(self, message: Message[Lightcurves], now_s: float) -> None:
         header, arrays, image = message.header, message.arrays, message.header.image
@@ -92,7 +118,7 @@ class Ledger:
         forced = int(np.count_nonzero(arrays["kind"] != Kind.BLIND))
         self.open_pairs += len(PENDING.select(arrays).get("object_id", ()))
         self.open_pairs -= forced if header.request is not None else 0
-        visit = self.visits[number]
+        visit = self._progress(number)
         visit.forced += forced
         visit.versions += len(STATES.select(arrays).get("object_id", ()))
         if header.request is None:
@@ -103,5 +129,6 @@ class Ledger:
     def _event(self, event: Transients, now_s: float) -> None:
         self.score.events.add(event.object_id)
         if (number := self._visit_of(event.t_us)) is not None:
-            self.visits[number].alerts += 1
-            self.visits[number].alert_s = now_s
+            visit = self._progress(number)
+            visit.alerts += 1
+            visit.alert_s = now_s

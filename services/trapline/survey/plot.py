@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trapline.survey.report import STEPS
 from trapline.survey.visitlog import VisitRow
@@ -12,7 +12,7 @@ from trapline.survey.visitlog import VisitRow
 _MISSING = "plots need matplotlib: pip install 'trapline[science]'"
 
 
-def draw(runs: Mapping[str, Sequence[VisitRow]], path: Path) -> None:
+def draw(runs: Mapping[str, Sequence[VisitRow]], path: Path | BinaryIO) -> None:
     """Draw the seconds of each step, and the rows of each visit, against the visits before it; one colour a step.
 
     Parameters
@@ -20,7 +20,7 @@ def draw(runs: Mapping[str, Sequence[VisitRow]], path: Path) -> None:
     runs
         Visits by the name of their run: the first with solid lines, others dashed.
     path
-        The picture; its ending says the format.
+        The picture; its ending says the format. Or an open file, which gets an SVG.
 
     Raises
     ------
@@ -44,8 +44,12 @@ def draw(runs: Mapping[str, Sequence[VisitRow]], path: Path) -> None:
     for axes in (seconds, rows):
         axes.set_yscale("log")
         axes.grid(visible=True, alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
-    figure.savefig(path, dpi=120)
+        if axes.lines:
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+    if isinstance(path, Path):
+        figure.savefig(path, dpi=120)
+    else:
+        figure.savefig(path, format="svg")
 
 
 def _lines(axes: Any, visits: Sequence[VisitRow], names: Sequence[str], suffix: str, style: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +15,7 @@ from trapline.schemas.status import Status
 from trapline.survey.extrapolate import Assumptions, extrapolate
 from trapline.survey.extrapolate import lines as extrapolated
 from trapline.survey.report import STEPS, lines, summary
-from trapline.survey.visitlog import NAME, TAKEN, VisitRow, read_rows
+from trapline.survey.visitlog import NAME, SERVICES, VisitRow, load_taken, read_rows
 
 _STEADY_FROM = 20
 _COMPARED = ("visits", "late", "lost", "detections", "forced", "points", "completeness", "purity", "duplicates")
@@ -41,7 +41,13 @@ class Run:
 
     def year(self, nights: int) -> dict[str, Any]:
         """Return what a year of such visits takes: see `extrapolate`."""
-        return extrapolate(self.rows, self.busy_s, int(self.taken.get("store_bytes", 0)), self.assumptions(nights))
+        grown = int(self.taken.get("store_bytes", 0)) - int(self.taken.get("store_bytes_empty", 0))
+        return extrapolate(self.rows, self.busy_s, grown, self.assumptions(nights))
+
+    def worst(self, step: str) -> float | None:
+        """Return the longest that a step took in any visit but the first; None when it never happened."""
+        values = [getattr(row, step) for row in self.rows[1:] or self.rows]
+        return max((value for value in values if math.isfinite(value)), default=None)
 
     def as_dict(self, nights: int) -> dict[str, Any]:
         """Return everything, for a script."""
@@ -67,9 +73,9 @@ def read_run(directory: Path) -> Run:
     file = directory / "survey" / NAME
     if not file.exists():
         raise FileNotFoundError(f"there is no {file}: `trapline survey run --directory {directory}` writes it")
-    taken = directory / "survey" / TAKEN
-    values = json.loads(taken.read_text()) if taken.exists() else {}
-    return Run(str(directory), list(read_rows(file)), values, _busy_s(directory / "journal" / "status"))
+    return Run(
+        str(directory), list(read_rows(file)), load_taken(file.parent), _busy_s(directory / "journal" / "status")
+    )
 
 
 def text(runs: Sequence[Run], nights: int) -> Iterator[str]:
@@ -82,13 +88,30 @@ def text(runs: Sequence[Run], nights: int) -> Iterator[str]:
         yield from _side_by_side(runs)
 
 
-def _side_by_side(runs: Sequence[Run]) -> Iterator[str]:
+def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Return the settings that are not the same in all runs, by name, with the value in each."""
+    settings = [run.taken.get("settings", {}) for run in runs]
+    names = sorted({name for one in settings for name in one})
+    values = [(name, [str(one.get(name, "-")) for one in settings]) for name in names]
+    return [(name, found) for name, found in values if len(set(found)) > 1]
+
+
+def side_by_side(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Return what came of runs, by name, with the value in each: first the settings that differ."""
     found = [summary(run.rows) for run in runs]
-    yield f"{'':14}" + "".join(f"{run.name[:18]:>20}" for run in runs)
-    for name in _COMPARED:
-        yield f"{name:14}" + "".join(f"{_number(one.get(name)):>20}" for one in found)
-    for step in STEPS:
-        yield f"{step:14}" + "".join(f"{_number(one.get('seconds', {}).get(step)):>20}" for one in found)
+    table = differences(runs)
+    table += [(name, [_number(one.get(name)) for one in found]) for name in _COMPARED]
+    table += [(step, [_number(one.get("seconds", {}).get(step)) for one in found]) for step in STEPS]
+    worked = [one.get("worked", {}) for one in found]
+    return table + [(f"{name} worked", [_number(one.get(name)) for one in worked]) for name in SERVICES]
+
+
+def _side_by_side(runs: Sequence[Run]) -> Iterator[str]:
+    table = side_by_side(runs)
+    width = max(len(name) for name, _ in table)
+    yield f"{'':{width}}" + "".join(f"{run.name[-18:]:>20}" for run in runs)
+    for name, values in table:
+        yield f"{name:{width}}" + "".join(f"{value[-18:]:>20}" for value in values)
 
 
 def _number(value: float | None) -> str:

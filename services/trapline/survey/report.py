@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from trapline.survey.visitlog import VisitRow
+from trapline.survey.visitlog import SERVICES, VisitRow
 
-STEPS = ("find_s", "objects_s", "history_s", "publish_s", "match_s", "alert_s", "forced_s", "store_s")
+_IN_LINE = ("find_s", "objects_s", "history_s", "publish_s", "match_s", "alert_s", "forced_s", "store_s")
+STEPS = (*_IN_LINE, "objects_stored_s", "history_stored_s")
 _ENDS = 20  # visits at each end that are compared
 
 _HEADING = (
     f"{'visit':>6} {'detected':>9} {'objects':>9} {'history':>10} {'forced':>8} {'alerts':>7}"
-    + "".join(f"{name.removesuffix('_s'):>9}" for name in STEPS)
+    + "".join(f"{name.removesuffix('_s'):>9}" for name in _IN_LINE)
     + "\n"
 )
 
@@ -23,7 +24,7 @@ _HEADING = (
 def line(row: VisitRow, *, heading: bool) -> str:
     """Return a visit as a line of a table, seconds of each step last."""
     text = f"{row.visit:6d} {row.detections:9d} {row.objects:9d} {row.history:10d} {row.forced:8d} {row.alerts:7d}"
-    seconds = "".join(f"{getattr(row, name):9.3f}" for name in STEPS)
+    seconds = "".join(f"{getattr(row, name):9.3f}" for name in _IN_LINE)
     return (
         (_HEADING if heading else "") + text + seconds + ("  LOST" if row.lost else "  late" if row.late else "") + "\n"
     )
@@ -54,6 +55,7 @@ def summary(rows: Sequence[VisitRow]) -> dict[str, Any]:
         "transients_detected": last.transients_detected,
         "transients_announced": last.transients_announced,
         "seconds": {name: _median([getattr(row, name) for row in rows[1:] or rows]) for name in STEPS},
+        "worked": {name: sum(getattr(row, f"{name}_s") for row in rows) / len(rows) for name in SERVICES},
         "growth": float(np.median(warm[-_ENDS:]) / np.median(warm[:_ENDS])) if len(warm) >= 2 * _ENDS else None,
     }
 
@@ -76,6 +78,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     seconds = found["seconds"].items()
     steps = ", ".join(f"{name.removesuffix('_s')} {value:.3f}" for name, value in seconds if value is not None)
     yield f"seconds per visit (median): {steps}"
+    worked = ", ".join(f"{name} {value:.3f}" for name, value in found["worked"].items())
+    yield f"seconds per visit that a service worked: {worked}"
     if found["growth"] is not None:
         yield f"the last {_ENDS} visits took {found['growth']:.3f} of the time of the first {_ENDS}"
 

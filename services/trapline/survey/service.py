@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import cast
 
@@ -16,6 +19,7 @@ from trapline.survey.config import SurveyConfig
 from trapline.survey.following import Follower
 from trapline.survey.ledger import Ledger
 from trapline.survey.sky import SkyError
+from trapline.survey.stored import stored_history
 from trapline.survey.visiting import Visiting, truth_of
 from trapline.survey.visitlog import VisitLogError
 from trapline.survey.visits import visit_at
@@ -26,26 +30,44 @@ async def run(context: Context) -> None:
     config, dataset = cast("SurveyConfig", context.section), context.config.mesh.dataset
     ledger = Ledger(lambda number: truth_of(config, number, dataset), lambda t_us: _number(config, t_us))
     follower = Follower(context, ledger)
-    # Requests are answered until the last visit is done: that is when this worker drains.
-    own = replace(context, draining=asyncio.Event())
-    worker = Worker(own, Answers(context, asyncio.get_running_loop()), SurveyConfig.reads)
+    # Requests are answered until the last visit is done: that is when the workers drain.
+    draining = asyncio.Event()
     try:
-        visiting = asyncio.create_task(Visiting(context, config, ledger, follower).run(), name="visit")
-        tasks = [visiting, asyncio.create_task(follower.follow()), asyncio.create_task(worker.run())]
-        await _first_of(tasks, own.draining)
+        async with AsyncExitStack() as stack:
+            stored = await stack.enter_async_context(stored_history(context)) if config.history_from_store else None
+            visiting = Visiting(context, ledger, follower, stored)
+            workers = _workers(context, draining, stack)
+            first = [asyncio.create_task(visiting.run(), name="visit"), asyncio.create_task(follower.follow())]
+            await _first_of(first, [asyncio.create_task(worker.run()) for worker in workers], draining)
     except (SkyError, VisitLogError) as error:
         raise ConfigError(str(error)) from None
 
 
-async def _first_of(tasks: Sequence[asyncio.Task[None]], draining: asyncio.Event) -> None:
-    """Wait until one task ends, let the last drain and cancel the others; raise what any of them raised."""
+def _workers(context: Context, draining: asyncio.Event, stack: AsyncExitStack) -> list[Worker]:
+    """Return the workers that answer requests: as many as are answered at the same time."""
+    config, loop = cast("SurveyConfig", context.section), asyncio.get_running_loop()
+    contexts = [replace(context, draining=draining)]
+    if config.parallel == 1:
+        return [Worker(contexts[0], Answers(context, loop), SurveyConfig.reads)]
+    # A process that is forked would hold the sockets of this one.
+    spawning = ProcessPoolExecutor(config.parallel, multiprocessing.get_context("spawn"))
+    processes = stack.enter_context(spawning)
+    names = (f"{context.replica}.{k}" for k in range(1, config.parallel))
+    contexts += [replace(context, replica=name, draining=draining) for name in names]
+    return [Worker(one, Answers(context, loop, processes), SurveyConfig.reads) for one in contexts]
+
+
+async def _first_of(
+    first: Sequence[asyncio.Task[None]], workers: Sequence[asyncio.Task[None]], draining: asyncio.Event
+) -> None:
+    """Wait until one task ends, let the workers drain and cancel the others; raise what any of them raised."""
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([*first, *workers], return_when=asyncio.FIRST_COMPLETED)
     finally:
         draining.set()
-        for task in tasks[:-1]:
+        for task in first:
             task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+        results = await asyncio.gather(*first, *workers, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):
             raise result

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy.typing as npt
 
@@ -24,6 +24,7 @@ from trapline.survey.core import Tile, bodies_apart, images_message, sources_mes
 from trapline.survey.following import Follower
 from trapline.survey.ledger import Ledger, Progress
 from trapline.survey.score import things
+from trapline.survey.stored import StoredHistory
 from trapline.survey.visitlog import VisitLog, VisitRow
 from trapline.survey.visits import Visit, visit_of
 
@@ -48,9 +49,13 @@ class _Steps:
 
     objects: int = 0
     history: int = 0
+    objects_stored: int = 0
+    history_stored: int = 0
     find_s: float = math.nan
     objects_s: float = math.nan
     history_s: float = math.nan
+    objects_stored_s: float = math.nan
+    history_stored_s: float = math.nan
     publish_s: float = math.nan
     forced_s: float = math.nan
     store_s: float = math.nan
@@ -64,15 +69,20 @@ class Visiting:
     already is not published again.
     """
 
-    def __init__(self, context: Context, config: SurveyConfig, ledger: Ledger, follower: Follower) -> None:
-        self._context, self._config, self._ledger, self._follower = context, config, ledger, follower
+    def __init__(
+        self, context: Context, ledger: Ledger, follower: Follower, stored: StoredHistory | None = None
+    ) -> None:
+        self._context, self._ledger, self._follower, self._stored = context, ledger, follower, stored
+        self._config = cast("SurveyConfig", context.section)
         self._dataset = context.config.mesh.dataset
         self._log = VisitLog(context.config.data_directory / "survey")
         self._places = _published(context)
+        ledger.begin(len(self._log.rows), live=False)
 
     async def run(self) -> None:
         """Visit; begins when what an earlier run has made is known."""
         await self._follower.caught_up.wait()
+        self._ledger.worked_s()
         loop, first = asyncio.get_running_loop(), len(self._log.rows)
         begun_s, number = loop.time(), first
         while number != self._config.visits and not self._context.draining.is_set():
@@ -86,7 +96,8 @@ class Visiting:
         steps, start = _Steps(), time.perf_counter()
         tiles = await asyncio.to_thread(seen_in, self._config, visit.number, self._dataset)
         steps.find_s = time.perf_counter() - start
-        self._look_up(visit, steps)
+        self._ledger.begin(visit.number, live=True)
+        await self._look_up(visit, steps)
         begun_s = asyncio.get_running_loop().time()
         for tile, _ in tiles:
             await self._publish(visit, tile)
@@ -94,13 +105,19 @@ class Visiting:
         await self._wait(visit.number, {tile.image.id for tile, _ in tiles}, steps, begun_s)
         return self._row(visit, steps, begun_s, tiles)
 
-    def _look_up(self, visit: Visit, steps: _Steps) -> None:
+    async def _look_up(self, visit: Visit, steps: _Steps) -> None:
         """Look up what an alert of this visit would be sent out with."""
+        field = (visit.ra_deg, visit.dec_deg, self._config.field_deg / math.sqrt(2))
+        since_us = visit.t_us - round(self._config.history_s * 1e6)
         history, start = self._ledger.history, time.perf_counter()
-        objects = history.near(visit.ra_deg, visit.dec_deg, self._config.field_deg / math.sqrt(2))
+        objects = history.near(*field)
         steps.objects, steps.objects_s = len(objects), time.perf_counter() - start
-        steps.history = len(history.of(objects, visit.t_us - round(self._config.history_s * 1e6)))
+        steps.history = len(history.of(objects, since_us))
         steps.history_s = time.perf_counter() - start - steps.objects_s
+        if self._stored:
+            served = await self._stored.look_up(field, since_us)
+            steps.objects_stored, steps.history_stored = served.objects, served.points
+            steps.objects_stored_s, steps.history_stored_s = served.objects_s, served.history_s
 
     async def _publish(self, visit: Visit, tile: Tile) -> None:
         """Append the records of a tile that are not in the journals yet."""
@@ -130,7 +147,7 @@ class Visiting:
         late = int(not steps.store_s <= self._config.cadence_s)
         self._context.counters["visits"] += 1
         self._context.counters["visits_late"] += late
-        score = self._ledger.score
+        score, worked_s = self._ledger.score, self._ledger.worked_s()
         return VisitRow(
             visit=visit.number,
             t_us=visit.t_us,
@@ -143,11 +160,14 @@ class Visiting:
             versions=progress.versions,
             alerts=progress.alerts,
             late=late,
-            points=len(self._ledger.history.points),
+            points=self._ledger.history.n_points,
             transients_detected=len(score.transients_detected),
             transients_announced=score.announced(),
             match_s=progress.matched_s - begun_s,
             alert_s=progress.alert_s - begun_s,
+            associator_s=worked_s.get("associator", 0.0),
+            transient_finder_s=worked_s.get("transient_finder", 0.0),
+            database_dumper_s=worked_s.get("database_dumper", 0.0),
             **asdict(progress.counts),
             **asdict(steps),
         )

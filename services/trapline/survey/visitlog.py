@@ -14,6 +14,7 @@ from trapline.common.journal.epochs import replace_file
 
 NAME = "visits.csv"
 TAKEN = "taken.json"
+SERVICES = ("associator", "transient_finder", "database_dumper")
 
 
 class VisitLogError(ValueError):
@@ -30,6 +31,8 @@ class VisitRow:
         Known objects in the field before the visit.
     history
         Points of these objects in the window of the history.
+    objects_stored, history_stored
+        The same as the store had them; 0 unless `history_from_store`.
     forced
         Forced points that came of the visit, also those back in time.
     versions
@@ -40,9 +43,14 @@ class VisitRow:
         To make the detections: before the clock starts.
     objects_s, history_s
         To look up the latest objects of the field, and their history, in memory: on a clock of their own.
+    objects_stored_s, history_stored_s
+        To read the same from the store.
     publish_s, match_s, forced_s, alert_s, store_s
         Until the detections were published, matched, the forced photometry answered and folded, the last alert was in a
         reader's hands, and all rows were committed.
+    associator_s, transient_finder_s, database_dumper_s
+        How long each service worked on records since the visit before, as it last reported: it counts for the visit in
+        which it is told.
     """
 
     visit: int
@@ -55,6 +63,8 @@ class VisitRow:
     bodies: int
     objects: int
     history: int
+    objects_stored: int
+    history_stored: int
     forced: int
     versions: int
     alerts: int
@@ -70,11 +80,16 @@ class VisitRow:
     find_s: float
     objects_s: float
     history_s: float
+    objects_stored_s: float
+    history_stored_s: float
     publish_s: float
     match_s: float
     forced_s: float
     alert_s: float
     store_s: float
+    associator_s: float
+    transient_finder_s: float
+    database_dumper_s: float
 
 
 _TYPES = {"int": int, "float": float, "str": str}
@@ -121,5 +136,24 @@ def read_rows(path: Path) -> Iterator[VisitRow]:
 
 
 def save_taken(directory: Path, taken: Mapping[str, Any]) -> None:
-    """Write what a run took besides its visits: sizes and counts of the store."""
+    """Write what a run took besides its visits: sizes and counts of the store, and its settings."""
+    directory.mkdir(parents=True, exist_ok=True)
     replace_file(directory / TAKEN, json.dumps(taken).encode())
+
+
+def load_taken(directory: Path) -> dict[str, Any]:
+    """Return what `save_taken` wrote; nothing when no run has ended yet.
+
+    Raises
+    ------
+    VisitLogError
+        When the file is damaged.
+    """
+    path = directory / TAKEN
+    if not path.exists():
+        return {}
+    try:
+        taken: dict[str, Any] = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise VisitLogError(f"{path}: {error}; remove it, and `survey run` writes it again") from None
+    return taken

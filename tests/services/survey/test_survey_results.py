@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from trapline.schemas.lightcurves import POINTS
 from trapline.survey.extrapolate import Assumptions, extrapolate
 from trapline.survey.extrapolate import lines as extrapolated
 from trapline.survey.history import History
-from trapline.survey.reading import Run, read_run, text
+from trapline.survey.page import page
+from trapline.survey.reading import Run, differences, read_run, side_by_side, text
 from trapline.survey.report import line, lines, summary
 from trapline.survey.score import Score
-from trapline.survey.visitlog import VisitLog, VisitLogError, VisitRow, read_rows
+from trapline.survey.visitlog import VisitLog, VisitLogError, VisitRow, load_taken, read_rows, save_taken
 
 
 def object_id(number):
@@ -49,11 +51,33 @@ def test_history_is_what_a_list_of_points_per_object_would_be():
         expected = {n for n, (ra, dec) in where.items() if separation_deg(ra, dec, *centre) <= 0.7}
         ids = {int.from_bytes(history.objects.rows["object_id"][n].tobytes(), "big"): n for n in near}
         assert set(ids) == expected
-        found = history.of(near, 11_000)
+        curves = history.of(near, 11_000)
+        found = curves.rows()
+        assert len(curves) == len(found)
+        assert all((curves.of(k)["object"] == number).all() for k, number in enumerate(near))
         for number, row in ids.items():
             mine = sorted((p["t_us"], p["flux"]) for p in found[found["object"] == row])
             assert mine == sorted(p for p in naive[number] if p[0] >= 11_000)
             assert history.objects.rows["n"][row] == len(naive[number])
+    assert history.n_points == sum(map(len, naive.values()))
+
+
+def test_a_window_that_moves_keeps_what_is_in_it():
+    random = np.random.default_rng(8)
+    history, came = History(), []
+    for step in range(60):
+        # As with forced points of a new object, older ones come after newer ones.
+        t_us = 1000 * (step if random.random() < 0.7 else max(0, step - int(random.integers(0, 20))))
+        numbers = random.integers(0, 12, int(random.integers(0, 30))).tolist()
+        history.add(t_us, points([(n, float(n), 2.0, float(step), Link.ONE_TO_ONE, 0) for n in numbers]))
+        came += [(t_us, n, float(step)) for n in numbers]
+        if step % 7 == 3:
+            since = 1000 * (step - 15)
+            near = history.near(5.0, 2.0, 4.5)
+            found = history.of(near, since).rows()
+            ids = [int.from_bytes(history.objects.rows["object_id"][n].tobytes(), "big") for n in found["object"]]
+            expected = sorted(p for p in came if p[0] >= since and 1 <= p[1] <= 9)
+            assert sorted(zip(found["t_us"].tolist(), ids, found["flux"].tolist(), strict=True)) == expected
 
 
 def test_an_empty_history_knows_nothing():
@@ -165,6 +189,11 @@ def test_a_year_is_what_the_steady_visits_take_times_their_number():
     assert "200 nights of 100 visits" in told
     assert "900 MB a year" in told
     assert "1 region(s)" in told
+    assert "it will be more" not in told
+    growing = [row(k, detections=100, forced=100 * k, points=2000, objects=50 * k) for k in range(6)]
+    found = extrapolate(growing, {}, 600_000, assumed)
+    assert found["per_visit"]["objects"] == 50
+    assert "grow, by 57 %" in "\n".join(extrapolated(found, assumed))
     assert extrapolate([], {}, 0, assumed) == {}
     assert "nothing" in next(extrapolated({}, assumed))
 
@@ -181,3 +210,52 @@ def test_runs_are_told_side_by_side():
 def test_a_directory_without_a_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="survey run --directory"):
         read_run(tmp_path)
+
+
+def test_runs_side_by_side_begin_with_the_settings_that_differ():
+    rows = [row(k, t_us=k * 45_000_000) for k in range(4)]
+    settings = {"survey.history_s": 10, "associator.method": "deruiter"}
+    runs = [Run("a", rows, {"settings": settings}, {}), Run("b", rows, {"settings": {**settings, "survey.x": 3}}, {})]
+    assert differences(runs) == [("survey.x", ["-", "3"])]
+    assert side_by_side(runs)[0] == ("survey.x", ["-", "3"])
+    assert any(line.split() == ["survey.x", "-", "3"] for line in text(runs, 300))
+
+
+class Tags(HTMLParser):
+    """Counts what is open, and keeps the text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.texts = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.mark.parametrize("visits", [0, 1, 30])
+def test_a_page_holds_everything_and_nothing_of_it_is_markup(visits):
+    rows = [row(k, t_us=k * 45_000_000, detections=9, objects=k, points=10 * k, late=1) for k in range(visits)]
+    runs = [Run("<b>&", rows, {"settings": {"survey.seed": 1}}, {"associator": 1.0}), Run("other", rows, {}, {})]
+    tags = Tags(page(runs, 300))
+    assert tags.open == []
+    assert "<b>&" in "".join(tags.texts)
+    assert any("what a year would take" in found for found in tags.texts)
+    assert "survey.seed" in tags.texts
+
+
+def test_what_a_run_took_comes_back_or_is_named(tmp_path):
+    directory = tmp_path / "survey"
+    assert load_taken(directory) == {}
+    save_taken(directory, {"store_bytes": 3})
+    assert load_taken(directory) == {"store_bytes": 3}
+    (directory / "taken.json").write_text("[1")
+    with pytest.raises(VisitLogError, match="remove it"):
+        load_taken(directory)

@@ -18,7 +18,7 @@ from rich.console import Console
 from trapline.common.commands.options import EXPECTED, ConfigOption, JsonOption, fail
 from trapline.common.commands.options import run as run_coroutine
 from trapline.common.config import ConfigError
-from trapline.common.config.mesh import load_config
+from trapline.common.config.mesh import MeshConfig, load_config
 from trapline.common.postgres.connection import open_database
 from trapline.common.postgres.errors import DatabaseError
 from trapline.common.supervisor.environment import Tables
@@ -36,6 +36,7 @@ DirectoryOption = Annotated[
 ]
 _DIRECTORY = Path("trapline-survey")
 _LOOK_S = 0.5
+_SET = ("survey", "associator", "transient_finder", "database_dumper")
 
 
 @app.command("gen-sources", epilog="Example: trapline survey gen-sources stars.fits --cone 30 -20 3")
@@ -66,28 +67,43 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run visits through a mesh of its own; one that was stopped goes on where it was. Ctrl-C drains it."""
-    overrides: dict[str, dict[str, Any]] = {
-        "mesh": {"data_directory": str(directory.absolute())},
-        "relay": {"port": 0},
-        "survey": {"replicas": 1, **({"visits": visits} if visits else {})},
-        **{name: {"replicas": 0} for name in ("simulator", "image_ingest", "source_extractor")},
-        # Every answer comes: nothing is passed over because it is slow.
-        "associator": {"max_hold_s": None, "idle_after_s": None},
-        # A visit is a batch: there is nothing to wait for.
-        "database_dumper": {"flush_s": 0.02},
-    }
     try:
+        overrides = mesh_tables(directory, load_config(config))
+        overrides["survey"] = {"replicas": 1, **({"visits": visits} if visits else {})}
         summary = run_coroutine(_run(config, overrides, Console(stderr=as_json)))
+    except ConfigError as error:
+        fail(error, 2)
     except (MeshError, DatabaseError) as error:
         fail(error)
     if as_json:
         sys.stdout.write(json.dumps(summary) + "\n")
 
 
+def mesh_tables(directory: Path, config: MeshConfig) -> dict[str, dict[str, Any]]:
+    """Return the settings of a mesh whose images come from a survey, with its data in a directory."""
+    # Every answer comes: nothing is passed over because it is slow.
+    associator: dict[str, Any] = {"max_hold_s": None, "idle_after_s": None}
+    if "expiration" not in config.service("associator").model_fields_set:
+        sky: Any = config.service("survey")
+        associator["expiration"] = sky.forced_steps
+    return {
+        "mesh": {"data_directory": str(directory.absolute())},
+        "relay": {"port": 0},
+        **{name: {"replicas": 0} for name in ("simulator", "image_ingest", "source_extractor")},
+        "associator": associator,
+        # A visit is a batch: there is nothing to wait for.
+        "database_dumper": {"flush_s": 0.02},
+    }
+
+
 async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[str, Any]:
     log: Any = importlib.import_module("trapline.survey.visitlog")
     async with open_session(path, overrides, console) as session:
         file = session.config.data_directory / "survey" / log.NAME
+        before = log.load_taken(file.parent)
+        empty = before.get("store_bytes_empty") or (0 if file.exists() else await _store_bytes(session))
+        taken = {"settings": _settings(session.config), "store_bytes_empty": empty}
+        log.save_taken(file.parent, {**before, **taken})
         session.board.say(f"visits in {file}; `trapline survey follow` shows them as they come", "dim")
         stop = asyncio.Event()
         on_signals(session.mesh, stop, session.board)
@@ -100,7 +116,7 @@ async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[s
         await session.mesh.stop_service("survey")
         await session.drain()
         stored = await session.stored()
-        taken = {"stored": stored, "store_bytes": await _store_bytes(session)}
+        taken |= {"stored": stored, "store_bytes": await _store_bytes(session)}
     report: Any = importlib.import_module("trapline.survey.report")
     log.save_taken(file.parent, taken)
     summary = {**report.summary(list(log.read_rows(file)) if file.exists() else []), **taken}
@@ -108,6 +124,12 @@ async def _run(path: Path | None, overrides: Tables, console: Console) -> dict[s
         console.print(line, soft_wrap=True, highlight=False)
     console.print("`trapline survey report` has plots, comparisons, and what a year would take", style="dim")
     return summary
+
+
+def _settings(config: MeshConfig) -> dict[str, Any]:
+    """Return the settings of a run by ``table.name``, as JSON has them."""
+    tables = {name: config.service(name).model_dump(mode="json") for name in _SET}
+    return {f"{table}.{name}": value for table, values in tables.items() for name, value in values.items()}
 
 
 async def _store_bytes(session: Session) -> int:
@@ -147,12 +169,13 @@ def follow(
         raise typer.Exit(130) from None
 
 
-@app.command(epilog="Example: trapline survey report trapline-survey other-survey --plot visits.png")
+@app.command(epilog="Example: trapline survey report trapline-survey other-survey --html report.html")
 def report(
     directories: Annotated[
         list[Path] | None, typer.Argument(help="Directories of surveys; several are compared.", show_default=False)
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw seconds and rows per visit: .png, .svg or .pdf.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write all of it as one page, with its plots.")] = None,
     nights: Annotated[int, typer.Option(min=1, max=366, help="Nights of a year, to extrapolate to.")] = 300,
     as_json: JsonOption = False,
 ) -> None:
@@ -169,6 +192,9 @@ def report(
         if plot:
             drawing: Any = importlib.import_module("trapline.survey.plot")
             drawing.draw({run_read.name: run_read.rows for run_read in runs}, plot)
+        if html:
+            page: Any = importlib.import_module("trapline.survey.page")
+            html.write_text(page.page(runs, nights), encoding="utf-8")
     except EXPECTED as error:
         fail(error)
 
