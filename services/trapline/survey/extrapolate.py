@@ -103,8 +103,8 @@ def lines(found: Mapping[str, Any], assumed: Assumptions) -> Iterator[str]:
     yield f"  {'work':12} {visit['work_s']:>9.3g}s a visit {year['work_h']:>9.3g}h a year"
     if found["growth"] > _GROWS:
         yield (
-            f"  it will be more: visits still grow, by {100 * (found['growth'] - 1):.0f} % from the first half of these "
-            "to the second, since new objects are measured for survey.forced_s"
+            f"  it will be more: visits still grow, by {100 * (found['growth'] - 1):.0f} % from the first half of "
+            "these to the second, since new objects are measured for survey.forced_s"
         )
     regions = max(1, math.ceil(found["regions"] / _LOAD))
     yield (
