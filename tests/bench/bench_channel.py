@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 
+import numpy as np
 import zmq
 
 from bench.harness import Comparison, InvalidRunError, Note, Size, Target, in_pairs
@@ -22,11 +23,12 @@ from bench.helpers import Helper, cpu_s, helper, resident_bytes, told
 from bench.meshes import Running, running_service
 from trapline.common.channel import ChannelReader, Gap, RelayConnection
 from trapline.common.channel.ticks import Ticker
-from trapline.common.journal import JournalWriter
+from trapline.common.journal import JournalWriter, now_us
 from trapline.common.relay.requests import Position, Read
 from trapline.common.testing.relay import mesh_config
 
 _CHANNEL, _PARTITION = "bench", "0"
+_STEADY_PER_S, _STEADY_S = 1000, 5
 _BIG_BYTES = 65536  # from here on pyzmq is faster without a copy
 
 
@@ -78,9 +80,10 @@ def _compare(load: _Load, case: str, unit: str, per_record: float, target: Targe
                 lambda: per_record * _pulled_per_s(pull, pusher, load),
                 load.pairs,
             )
+            notes = ours.notes()
         finally:
             runner.run(connection.__aexit__())
-        return Comparison(case, unit, *values, target, ours.notes())
+        return Comparison(case, unit, *values, target, notes)
 
 
 class _Ours:
@@ -99,26 +102,39 @@ class _Ours:
     def records_per_s(self) -> float:
         """Let the writer append a load, and return how many records per second are read meanwhile and after."""
         start = time.perf_counter()
-        self._writer.tell(self._load.records)
-        self._runner.run(self._read())
+        self._writer.tell((self._load.records, 0.0))
+        self._runner.run(self._read(self._load.records))
         seconds = time.perf_counter() - start
         self._writer_s += self._writer.hear()
         self._records += self._load.records
         return self._load.records / seconds
 
     def notes(self) -> dict[str, Note]:
-        """Return what else was measured, over all loads."""
+        """Return what else was measured, over all loads, and after them at a steady rate."""
         cpu = cpu_s(self._relay.process.pid) - self._relay_cpu_s
-        return {
+        steady = self._steady() if self._load.record_bytes < _BIG_BYTES else {}
+        return steady | {
             "append alone, records/s": self._records / self._writer_s,
             "processor time of the relay, us per record": 1e6 * cpu / self._records,
             "memory of the relay with its maps, MB": resident_bytes(self._relay.process.pid) / 1e6,
         }
 
-    async def _read(self) -> None:
-        left = self._load.records
+    def _steady(self) -> dict[str, Note]:
+        """Return how long records take from the append to the reader's hands, at `_STEADY_PER_S`."""
+        late_us: list[int] = []
+        records = min(self._load.records, _STEADY_S * _STEADY_PER_S)
+        self._writer.tell((records, 1 / _STEADY_PER_S))
+        self._runner.run(self._read(records, late_us))
+        self._writer.hear()
+        case = f"append to delivery at {_STEADY_PER_S:,} records/s"
+        return {f"{case}, ms, p{p}": float(np.percentile(late_us, p)) / 1e3 for p in (50, 99)}
+
+    async def _read(self, left: int, late_us: list[int] | None = None) -> None:
         while left:
             items = await self._reader.read(1.0)
+            if late_us is not None:
+                now = now_us()
+                late_us += [now - item.t_us for item in items if not isinstance(item, Gap)]
             for item in items:
                 if isinstance(item, Gap) or len(item.frames[0]) != self._load.record_bytes:
                     raise InvalidRunError(f"records were lost: {item}")
@@ -140,9 +156,11 @@ def _append(pipe: Connection, relay: str, directory: str, load: _Load) -> None:
     async def work() -> None:
         async with RelayConnection(relay) as connection:
             ticker = Ticker(connection.notify)
-            for count in told(pipe):
+            for count, pause_s in told(pipe):
                 start = time.perf_counter()
-                for _ in range(count):
+                for number in range(count):
+                    if pause_s:
+                        await asyncio.sleep(max(0.0, start + number * pause_s - time.perf_counter()))
                     writer.append([payload])
                     ticker.tell(_CHANNEL, _PARTITION)
                 ticker.flush()
