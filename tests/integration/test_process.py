@@ -110,8 +110,14 @@ def test_every_object_has_one_point_in_each_image_from_its_backfill_to_its_expir
     assert kinds["3"] > 0
 
 
+# All of them die in `test_torture`; here each dies alone, two of them also outside `make soak`.
 @pytest.mark.parametrize(
-    "victim", ["source_extractor", "associator", "transient_finder", "database_dumper", "image_ingest"]
+    "victim",
+    [
+        "associator",
+        "database_dumper",
+        *(pytest.param(n, marks=pytest.mark.soak) for n in ("source_extractor", "transient_finder", "image_ingest")),
+    ],
 )
 def test_kill_nine_of_a_service_changes_no_row(night, undisturbed, postgres, tmp_path, victim):
     random = np.random.default_rng(len(victim))

@@ -74,10 +74,11 @@ def tortured_like_its_replay(tmp_path: Path, frames: int, seconds: float) -> Cou
     return deaths
 
 
-@pytest.mark.timeout(900)
-def test_a_minute_of_kills_is_stored_like_its_replay(tmp_path):
-    deaths = tortured_like_its_replay(tmp_path, frames=150, seconds=60)
-    assert sum(deaths.values()) >= 10, deaths
+@pytest.mark.timeout(600)
+def test_kills_are_stored_like_their_replay(tmp_path):
+    """Twenty seconds of them; the minute is the one of `test_torture`."""
+    deaths = tortured_like_its_replay(tmp_path, frames=50, seconds=20)
+    assert sum(deaths.values()) >= 4, deaths
 
 
 @pytest.mark.soak
