@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trapline.common.ids import blind_source_id, record_id
-from trapline.common.region import inside
+from trapline.common.region import inside, on_array
 from trapline.schemas.columns import Array, Kind, ids_to_array
 from trapline.schemas.header import Place
 from trapline.schemas.image import Image
@@ -97,7 +97,8 @@ def measure_again(
     if images is None or image.quality.rejected:
         columns = not_measured(image, watched)
     else:
-        scene = prepare(_pixels(images), image, settings, images.arrays.get("mask"))
+        _, about_y = on_array(image, watched.ra_deg, watched.dec_deg)
+        scene = prepare(_pixels(images), image, settings, images.arrays.get("mask"), about_y=about_y)
         rows = blind.arrays["kind"] == Kind.BLIND
         blind_px: Any = np.stack([blind.arrays["x"][rows], blind.arrays["y"][rows]], axis=-1)
         columns = measure_watched(scene, watched, blind_px, settings)

@@ -66,26 +66,32 @@ class NoiseMesh:
     y: Axis
     x: Axis
 
-    def spread(self, flat: Pixels, rms: Pixels, pixels: npt.NDArray[np.generic]) -> None:
+    def spread(self, flat: Pixels, rms: Pixels, pixels: npt.NDArray[np.generic], wanted: slice) -> slice:
         """Write ``pixels - level`` into `flat`, and the noise into `rms`: linear between the centres of cells.
 
-        Beyond the outermost centres the level goes on as it was, the noise stays.
+        Beyond the outermost centres the level goes on as it was, the noise stays. Rows are written in blocks, at least
+        those that are `wanted`, and returned; each block is the same to the last bit, whichever others are written.
         """
         level, rms_rows = _along_x(self.level, self.x, cut=False), _along_x(self.rms, self.x, cut=True)
         weights, cut_weights = self.y.weights(cut=False), self.y.weights(cut=True)
         height = max(1, _BLOCK // flat.shape[1])
         buffer = np.empty((height, flat.shape[1]), np.float32)
         ends = np.append(np.flatnonzero(np.diff(self.y.before)) + 1, len(flat))
+        written: list[slice] = []
         for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
             pair = [self.y.before[start], self.y.after[start]]
             levels, noises = level[pair], rms_rows[pair]
             for low in range(start, end, height):
                 rows = slice(low, min(low + height, end))
+                if rows.stop <= wanted.start or rows.start >= wanted.stop:
+                    continue
+                written.append(rows)
                 here = buffer[: rows.stop - rows.start]
                 # A product of matrices of rank two: one pass over the pixels instead of three.
                 np.matmul(weights[rows], levels, out=here)
                 np.subtract(pixels[rows], here, out=flat[rows], dtype=np.float32, casting="unsafe")
                 np.matmul(cut_weights[rows], noises, out=rms[rows])
+        return slice(written[0].start, written[-1].stop)
 
 
 def noise_mesh(sample: Pixels, shape: tuple[int, int], mesh_px: int, stride: int) -> NoiseMesh | None:

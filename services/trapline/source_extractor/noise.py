@@ -32,7 +32,12 @@ class Flattened:
 
 
 def flatten(
-    pixels: Array, mask: Array | None, mesh_px: int, smooth_px: float = 0.0, given_rms: Array | None = None
+    pixels: Array,
+    mask: Array | None,
+    mesh_px: int,
+    smooth_px: float = 0.0,
+    given_rms: Array | None = None,
+    wanted: slice | None = None,
 ) -> Flattened:
     """Return the image without its background, with its noise (clipped mode and rms of cells, linear between).
 
@@ -49,6 +54,8 @@ def flatten(
         pixel has noise of its own.
     given_rms
         The noise, same shape, if it is known: then only the background is taken from the mesh.
+    wanted
+        Rows that will be looked at, at least one; the others may hold anything. What is in these does not depend on it.
 
     Raises
     ------
@@ -67,13 +74,15 @@ def flatten(
         if mesh is None:
             return Flattened(np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32), np.ones(shape, bool))
         flat, rms = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        mesh.spread(flat, rms, pixels)
+        rows = mesh.spread(flat, rms, pixels, wanted or slice(0, shape[0]))
         if given_rms is not None:
             rms[:] = given_rms
         # A sum is the fastest look at every pixel: it is finite in nearly every image.
-        finite = bool(np.isfinite(flat.sum()))
+        finite = bool(np.isfinite(flat[rows].sum()))
     if finite and mask is None and given_rms is None and mesh.rms.min() > 0:
         return Flattened(flat, rms, None)
+    if wanted is not None:
+        return flatten(pixels, mask, mesh_px, smooth_px, given_rms)
     return _guarded(flat, rms, mask)
 
 

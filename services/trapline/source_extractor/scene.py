@@ -11,8 +11,9 @@ from trapline.common.region import inside
 from trapline.common.wcs import SkyWcs, parse_wcs
 from trapline.schemas.columns import Array
 from trapline.schemas.image import Image
-from trapline.source_extractor.beam import PixelBeam, pixel_beam, reference_axes
+from trapline.source_extractor.beam import FWHM_PER_SIGMA, HALF_POWER, PixelBeam, pixel_beam, reference_axes
 from trapline.source_extractor.config import ExtractorConfig
+from trapline.source_extractor.groups import NEIGHBOUR_BEAMS
 from trapline.source_extractor.noise import Flattened, flatten
 
 Float = npt.NDArray[np.float64]
@@ -43,7 +44,13 @@ class Scene:
 
 
 def prepare(
-    pixels: Array, image: Image, settings: ExtractorConfig, mask: Array | None = None, rms: Array | None = None
+    pixels: Array,
+    image: Image,
+    settings: ExtractorConfig,
+    mask: Array | None = None,
+    rms: Array | None = None,
+    *,
+    about_y: Float | None = None,
 ) -> Scene:
     """Return the scene of an image.
 
@@ -59,6 +66,9 @@ def prepare(
         Non-zero where a pixel must not be used, (ny, nx).
     rms
         The noise, (ny, nx), if it is known; else it is measured.
+    about_y
+        Rows of the only positions that will be measured, NaN for one that is not in the image: with a beam the image is
+        flattened about them alone, which is what most of the time goes to. None: everywhere.
 
     Raises
     ------
@@ -75,8 +85,21 @@ def prepare(
         noise = flatten(pixels, mask, settings.mesh_optical_px, given_rms=rms)
         return Scene(image, wcs, axes, noise, None, np.full(2, settings.aperture_radius_px))
     beam = pixel_beam(image.beam, axes)
-    noise = flatten(pixels, mask, settings.mesh_radio_px, beam.smallest_sigma_px, rms)
+    wanted = None if about_y is None else _rows_about(about_y, beam, image.shape[0])
+    noise = flatten(pixels, mask, settings.mesh_radio_px, beam.smallest_sigma_px, rms, wanted)
     return Scene(image, wcs, axes, noise, beam, beam.half_power_px)
+
+
+def _rows_about(y: Float, beam: PixelBeam, ny: int) -> slice:
+    """Return the rows that the windows of positions and of the neighbours that are fitted along reach; at least one."""
+    known = y[np.isfinite(y)]
+    if not known.size:
+        return slice(0, 1)
+    half_x, half_y = beam.half_power_px.tolist()
+    # A neighbour's distance and two windows, of which one may be sampled with a stride.
+    reach = (NEIGHBOUR_BEAMS * FWHM_PER_SIGMA / HALF_POWER + 2) * half_y + np.sqrt(half_x * half_y) + 4
+    low, high = int(np.clip(known.min() - reach, 0, ny - 1)), int(np.clip(known.max() + reach, 0, ny - 1))
+    return slice(low, high + 1)
 
 
 def _through_filter(image: Image) -> bool:

@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from extractor_skies import PIXEL_DEG as PX
 from extractor_skies import Field, astropy_wcs, grid_field, make_image, round_beam
 from trapline.common.ids import fact_id, forced_source_id
+from trapline.common.region import on_array
 from trapline.schemas.columns import Array, Flag, Kind, SchemaError, array_to_ids, ids_to_array
 from trapline.schemas.header import Place
-from trapline.schemas.image import Band, Image, Quality, Reason
+from trapline.schemas.image import Band, Beam, Image, Quality, Reason
 from trapline.schemas.images import SCHEMA as IMAGES_SCHEMA
 from trapline.schemas.images import Images
 from trapline.schemas.message import Message, decode, encode
@@ -19,6 +21,8 @@ from trapline.schemas.sources import COLUMNS
 from trapline.schemas.watchlist import REMEASURE_SCHEMA, Remeasure
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import measure_again, measure_image
+from trapline.source_extractor.scene import prepare
+from trapline.source_extractor.watched import Watched, measure_watched
 from trapline.source_extractor.watchlist import LEAVES, Watchlist, Watchlists
 
 PLACE = Place("images", "0", 0, 3)
@@ -183,3 +187,28 @@ def test_a_list_with_a_wrong_column_is_refused_and_changes_nothing() -> None:
     with pytest.raises(SchemaError, match="ra_deg"):
         held.update(2, wrong, full=True)
     assert (held.version, len(held)) == (1, 1)
+
+
+@pytest.mark.parametrize("beam", [Beam(4 * PX, 4 * PX, 0), Beam(30 * PX, 3 * PX, 90), Beam(14 * PX, 9 * PX, 20)],
+                         ids=["round", "long", "large"])  # fmt: skip
+@pytest.mark.parametrize("broken", [False, True], ids=["whole", "with holes"])
+def test_one_position_is_measured_about_itself_and_to_the_last_bit(beam: Beam, broken: bool) -> None:
+    image = make_image((700, 500), beam, margin_px=4, band=Band("test", 60e6, 1e5))
+    field = grid_field(3, image, spacing_px=60, snr=(20, 90))
+    if broken:
+        field.pixels[300:320, 100:140] = np.nan
+    rng = np.random.default_rng(7)
+    x, y = rng.uniform(-5, 505, 60), rng.uniform(-5, 705, 60)
+    x[:20], y[:20] = field.x[:20] + 3, field.y[:20]
+    y[20:24] = [0.0, 0.4, 698.9, 699.2]
+    sky = astropy_wcs(image).all_pix2world(x, y, 0)
+    blind_px = np.stack([field.x, field.y], axis=-1)
+    whole = prepare(field.pixels, image, SETTINGS)
+    for number in range(len(x)):
+        watched = Watched.of(positions(ids(1), *(np.asarray(axis)[number : number + 1] for axis in sky), Kind.BACKFILL))
+        _, about_y = on_array(image, watched.ra_deg, watched.dec_deg)
+        part = prepare(field.pixels, image, SETTINGS, about_y=about_y)
+        expected, found = (measure_watched(scene, watched, blind_px, SETTINGS) for scene in (whole, part))
+        assert {name: column.tobytes() for name, column in found.items()} == {
+            name: column.tobytes() for name, column in expected.items()
+        }
