@@ -23,6 +23,9 @@ _REACH = 3.0 * FWHM_PER_SIGMA  # in sigma of the beam: what is further apart has
 _PROFILE = 2.0  # times the beam of the higher peak: its brightest pixel is beside its maximum
 _NEIGHBOURS = ((0, -1), (-1, 0), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # (y, x)
 _CLAIMS = 8  # nearest peaks that may claim a pixel
+_MOST_PAIRS = 1 << 21  # of maxima near one another, counted twice: with more an image is no sky, and stays as it is
+_MOST_MAXIMA = 1 << 17
+_SAMPLES = 1 << 20  # pixels of lines at a time: bounds memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ def apart(pixels: Above, flat: Pixels, beam: PixelBeam, detection: float, promin
     if not top.size:
         return label
     places = _places(pixels.index[top], flat.shape[1]) @ beam.to_sigma.T
+    if _too_many(places):
+        return label
     own = _own(pixels, flat, top, places, prominence)
     top, places = top[own], places[own]
     several = np.bincount(label[top], minlength=len(several)) > 1
@@ -70,6 +75,13 @@ def apart(pixels: Above, flat: Pixels, beam: PixelBeam, detection: float, promin
     claimed = label.copy()
     claimed[rows] = len(several) + _claims(pixels, rows, top, places, _places(pixels.index[rows], flat.shape[1]), beam)
     return claimed
+
+
+def _too_many(places: Float) -> bool:
+    if len(places) > _MOST_MAXIMA:
+        return True
+    tree = cKDTree(places)
+    return bool(tree.count_neighbors(tree, _REACH) > _MOST_PAIRS)
 
 
 def _places(index: Index, nx: int) -> Float:
@@ -124,16 +136,19 @@ def _brightest(value: Float, label: Index) -> Index:
 
 def _saddles(flat: Pixels, one: Index, other: Index) -> Float:
     """Return the lowest pixel on the line between pixels, (n,)."""
-    if not one.size:
-        return np.zeros(0)
-    nx = flat.shape[1]
+    nx, found = flat.shape[1], np.zeros(len(one))
     (y1, x1), (y2, x2) = np.divmod(one, nx), np.divmod(other, nx)
-    steps = np.maximum(np.abs(y2 - y1), np.abs(x2 - x1))
-    begin = np.cumsum(steps + 1) - steps - 1
-    pair = np.repeat(np.arange(len(one)), steps + 1)
-    part = (np.arange(len(pair)) - begin[pair]) / steps[pair]
-    y, x = (np.rint(a[pair] + part * (b - a)[pair]).astype(np.intp) for a, b in ((y1, y2), (x1, x2)))
-    return np.asarray(np.minimum.reduceat(flat[y, x].astype(np.float64), begin))
+    count = np.maximum(np.abs(y2 - y1), np.abs(x2 - x1)) + 1
+    chunk = (np.cumsum(count) - count) // _SAMPLES
+    for number in np.unique(chunk).tolist():
+        rows = np.flatnonzero(chunk == number)
+        steps = count[rows]
+        begin = np.cumsum(steps) - steps
+        pair = np.repeat(rows, steps)
+        part = (np.arange(len(pair)) - np.repeat(begin, steps)) / (count[pair] - 1)
+        y, x = (np.rint(a[pair] + part * (b - a)[pair]).astype(np.intp) for a, b in ((y1, y2), (x1, x2)))
+        found[rows] = np.minimum.reduceat(flat[y, x].astype(np.float64), begin)
+    return found
 
 
 def _claims(pixels: Above, rows: Index, top: Index, places: Float, at_px: Float, beam: PixelBeam) -> Index:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -124,3 +126,17 @@ def test_hostile_islands_are_measured_in_time_and_once(name: str) -> None:
     assert len(found["x"]) < 3000
     places = np.stack([found["x"], found["y"]], axis=-1)
     assert np.isfinite(places).all()
+
+
+def test_an_image_that_is_no_sky_takes_neither_long_nor_much_memory() -> None:
+    """Every ninth pixel of broad stripes is a maximum of its own, and the beam reaches over hundreds of them."""
+    image = make_image((900, 900), round_beam(30.0), margin_px=0)
+    y, x = np.mgrid[:900, :900]
+    speckled = np.where((x % 3 == 1) & (y % 3 == 1), 90.0, 20.0)
+    pixels = np.where(x % 60 < 20, speckled, 0.0) + np.random.default_rng(1).normal(0, 0.1, (900, 900))
+    tracemalloc.start()
+    found = measure(pixels.astype(np.float32), image, ExtractorConfig(), rms=np.ones(pixels.shape, np.float32)).columns
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0 < len(found["x"]) < 100
+    assert peak < 300e6
