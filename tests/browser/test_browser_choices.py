@@ -64,6 +64,27 @@ def test_forced_points_that_are_no_detection_are_limits_and_images_tell_their_so
     assert {n for band in bands for n in band["flux"]} == {5}
 
 
+def test_a_page_is_sorted_by_a_heading_and_the_order_is_in_its_address(watched, night):
+    page = watched.open("/objects")
+    own = page.locator("#live tbody tr").evaluate_all("all => all.map(row => row.dataset.id)")
+    heading = page.locator("th", has_text="mean flux")
+    column = "all => all.map(row => parseFloat(row.cells[7].innerText))"
+    heading.click()
+    page.wait_for_url("**sort=-mean**")
+    down = page.locator("#live tbody tr").evaluate_all(column)
+    assert down == sorted(down, reverse=True) and len(set(down)) > 5
+    assert heading.get_attribute("aria-sort") == "descending"
+    heading.press("Enter")
+    page.wait_for_url("**sort=mean**")
+    assert page.locator("#live tbody tr").evaluate_all(column) == down[::-1]
+    again = watched.open(page.url.removeprefix(night.address.rstrip("/")))
+    assert again.locator("#live tbody tr").evaluate_all(column) == down[::-1]
+    assert watched.serious() == []
+    with page.expect_navigation():
+        page.locator("th", has_text="mean flux").click()
+    assert page.locator("#live tbody tr").evaluate_all("all => all.map(row => row.dataset.id)") == own
+
+
 def test_the_token_is_asked_for_once_in_a_browser(browser, tmp_path, dsn):
     with running_night(tmp_path, dsn, token="a token of night") as night:
         context = browser.new_context()

@@ -43,6 +43,7 @@ ASKED = {
     "leave": {"group": "g", "worker": "w1"},
     "position": {"reader": "me", "reads": [{"channel": "images", "partition": "0", "seq": 1, "safe": 1}]},
     "positions": {"reader": "me"},
+    "forget": {"name": "nobody"},
     "append": {"channel": "remarks", "partition": "me"},
 }
 

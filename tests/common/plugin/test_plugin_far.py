@@ -143,8 +143,9 @@ def test_workers_far_away_share_what_their_group_has(host, relay, journals, tmp_
         running_plugin(path, *options, data=data(tmp_path)),
         running_plugin(path, *options, "--replica", "1", data=data(tmp_path)),
     ):
-        wait_for(lambda: len(seen(0)) + len(seen(1)) >= 20, what="all of them")
-    assert sorted(seen(0) + seen(1)) == [9.0 + n for n in range(20)]
+        wait_for(lambda: len({*seen(0), *seen(1)}) == 20, what="all of them")
+    # A lease that ends while the machine is busy gives a record to both: it has one id, and counts once.
+    assert sorted({*seen(0), *seen(1)}) == [9.0 + n for n in range(20)]
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "leave": {},
     "position": {},
     "positions": {"positions": "`channel`, `partition`, `seq`, `safe`"},
+    "forget": {"forgotten": "`kind` (group or reader), `channel`, `partition`"},
     "append": {"seq": "of the record", "epoch": "of the record"},
 }
 """what the answer to each request holds besides `id` and `ok`; `tick` has none"""
