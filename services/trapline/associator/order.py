@@ -123,8 +123,9 @@ class ImageOrder:
         return bool(self._script)
 
     def follow(self, decided: Iterable[Sequence[Place]]) -> None:
-        """Repeat what was decided before the restart, then go on."""
-        self._script.extend(tuple(places) for places in decided)
+        """Repeat what was decided before the restart and is not in the state, then go on."""
+        left = (tuple(places) for places in decided)
+        self._script.extend(places for places in left if not all(map(self._is_consumed, places)))
 
     def skip(self, places: Iterable[Place]) -> None:
         """Mark sources that the fold cannot take: their image is folded without them."""
@@ -233,6 +234,10 @@ class ImageOrder:
     def _end(self, head: _Head) -> None:
         self._ended.add(head.record.place.partition)
         self._pop(head)
+
+    def _is_consumed(self, place: Place) -> bool:
+        done = self._consumed.get((place.channel, place.partition))
+        return done is not None and place.seq in done
 
     def _consume(self, place: Place) -> None:
         self._consumed.setdefault((place.channel, place.partition), Consumed(place.seq)).add(place.seq)

@@ -98,10 +98,10 @@ async def images(config, relay):
 
 
 @contextlib.asynccontextmanager
-async def folding(config, *, kill=False):
+async def folding(config, *, kill=False, fold=None):
     """Run the fold while the block lasts; end it in an orderly way, or as `kill -9` would."""
     async with open_context("associator", config, "0") as context:
-        runner = FoldRunner(context, Chain())
+        runner = FoldRunner(context, fold or Chain())
         work = asyncio.create_task(runner.run())
         yield context
         if kill:
@@ -157,6 +157,26 @@ async def test_an_output_that_was_said_but_not_yet_in_a_snapshot_is_not_said_aga
     async with folding(config) as context:
         await until(lambda: len(said(config)) == 6)
         assert context.counters["steps"] == 10
+    assert [h.image.id for h in said(config)] == expected(10)
+
+
+class Deaf(Chain):
+    """One that gets no inputs: it is behind what it said as long as it runs."""
+
+    reads_headers = ()
+
+
+async def test_a_snapshot_that_is_behind_what_was_said_does_not_make_it_said_again(config, relay, images):
+    images(8)
+    path = config.data_directory / "snapshots/associator-0.snapshot"
+    async with folding(config, kill=True):
+        await until(lambda: len(said(config)) == 5)
+    path.unlink(missing_ok=True)
+    async with folding(config, fold=Deaf()):
+        await until(path.exists)
+    images(2)
+    async with folding(config):
+        await until(lambda: expected(10)[-1] in [h.image.id for h in said(config)])
     assert [h.image.id for h in said(config)] == expected(10)
 
 

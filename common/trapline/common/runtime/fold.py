@@ -30,6 +30,7 @@ from trapline.common.runtime.stepping import SteppingNote
 from trapline.schemas.columns import Array
 from trapline.schemas.header import Header, Place
 from trapline.schemas.message import Message
+from trapline.schemas.registry import schema_of
 
 S = TypeVar("S")
 
@@ -171,6 +172,9 @@ class FoldRunner(Generic[S]):
         limit_s = self._context.config.runtime.max_runtime_s + _BURST_S
         steps, messages, poison = await in_thread(self._burst, limit_s)
         fresh = [m for m in messages if not self._memoir.said(m.header.id)]
+        if any(schema_of(type(m.header)).channel == self._fold.writes[0] for m in fresh):
+            # What was said before something new and was not made again never will be.
+            self._memoir.ahead.clear()
         await publish(self._context, await self.finish(fresh))
         while self._inputs.refused:
             await self._bury(*self._inputs.refused.popleft())
@@ -256,6 +260,9 @@ class FoldRunner(Generic[S]):
         needed = list(self._needs(self._state))
         progress = pack_progress(self._order.progress())
         outputs = {channel: context.outputs.writer(channel).next_seq for channel in self._fold.writes}
+        if self._memoir.ahead:
+            # The state is not yet at what was said before the restart: the next start must read that again.
+            outputs = self._memoir.since
         values = {"state": dict(header), "consumed": progress, "outputs": outputs}
         try:
             await asyncio.to_thread(write_snapshot, self._path, values, arrays)

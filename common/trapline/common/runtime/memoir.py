@@ -25,14 +25,21 @@ class Memoir:
         Inputs that could not be taken, ever.
     outputs
         Ids of what was published and not yet made again.
+    ahead
+        Those of them that are of the first channel. While there are any, the state is behind what was said.
+    since
+        Seqs from which the journals were read, by channel.
     """
 
     decided: list[list[Place]] = field(default_factory=list)
     poison: list[Place] = field(default_factory=list)
     outputs: set[bytes] = field(default_factory=set)
+    ahead: set[bytes] = field(default_factory=set)
+    since: dict[str, int] = field(default_factory=dict)
 
     def said(self, record: bytes) -> bool:
         """Tell whether an output was published before the restart; each is asked for once."""
+        self.ahead.discard(record)
         if record in self.outputs:
             self.outputs.discard(record)
             return True
@@ -41,11 +48,12 @@ class Memoir:
 
 def read_memoir(context: Context, writes: Sequence[str], since: Mapping[str, int]) -> Memoir:
     """Read a fold's own partitions from the seqs that its snapshot names, and its own dead letters from the first."""
-    memoir = Memoir()
+    memoir = Memoir(since={channel: since.get(channel, 0) for channel in writes})
     for channel in writes:
         headers = _headers(_own(context, channel), since.get(channel, 0))
         memoir.outputs |= {header.id for header in headers}
         if channel == writes[0]:
+            memoir.ahead = {header.id for header in headers}
             # Outputs of one step name the same inputs: they were decided once.
             decided = [header.consumed for header in headers if header.consumed]
             memoir.decided = [c for i, c in enumerate(decided) if i == 0 or c != decided[i - 1]]
