@@ -62,6 +62,10 @@ def services(directory):
     return json.loads(shown.stdout)["services"] if shown.returncode == 0 else []
 
 
+def process_of(shown):
+    return shown["service"], shown["replica"]
+
+
 def stored(directory):
     found = {s["service"]: s for s in services(directory)}
     return found.get("database_dumper", {"counters": {}})["counters"].get("records_stored", 0)
@@ -73,13 +77,15 @@ def test_a_live_mesh_shows_what_the_page_says_and_what_status_says(tmp_path, dsn
     with running("up", "--simulate", cwd=tmp_path, env=env) as mesh:
         wait_for(lambda: (tmp_path / "trapline-data" / "relay.ipc").exists() and stored(tmp_path) > 20, 200, "storing")
         before = services(tmp_path)
-        families = {s["service"]: scraped(s["health_port"]) for s in before if s["state"] == "running"}
+        families = {process_of(s): scraped(s["health_port"]) for s in before if s["state"] == "running"}
         wait_for(lambda: stored(tmp_path) > 40, 100, "more")
-        after = {s["service"]: s["counters"] for s in services(tmp_path)}
+        after = {process_of(s): s["counters"] for s in services(tmp_path)}
         assert mesh.poll() is None
-    assert {"relay", "image_ingest", "source_extractor", "associator", "database_dumper"} <= set(families)
-    for service in (s for s in before if s["service"] in families):
-        name = service["service"]
+    assert {"relay", "image_ingest", "source_extractor", "associator", "database_dumper"} <= {
+        service for service, _ in families
+    }
+    for service in (s for s in before if process_of(s) in families):
+        name = process_of(service)
         ours = [f for f in families[name] if f.name.startswith("trapline_")]
         assert {f.name.removesuffix("_total") for f in ours} <= {m.removesuffix("_total") for m in METRICS}
         events = {s.labels["event"]: s.value for f in ours for s in f.samples if s.name == "trapline_events_total"}
