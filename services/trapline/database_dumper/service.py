@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import cast
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -24,9 +25,10 @@ from trapline.database_dumper.binning import Binning
 from trapline.database_dumper.config import DumperConfig
 from trapline.database_dumper.core import rows_of
 from trapline.database_dumper.retention import maintain
+from trapline.database_dumper.salvage import refused_objects, without
 from trapline.database_dumper.store import read_positions, store_batch
 from trapline.schemas.header import Header
-from trapline.schemas.message import Message
+from trapline.schemas.message import Message, encode
 
 _MAINTAIN_S = 60.0
 
@@ -78,6 +80,21 @@ class LightcurveStore:
                 await self._maintain(con)
         except DatabaseUnavailableError as error:
             raise Unavailable(str(error)) from error
+
+    async def mended(self, record: Record) -> tuple[Record, str] | None:
+        """Return a record without the objects whose rows cannot be stored, and which these are; None: of no use."""
+        try:
+            message = _message(record)
+            async with self._database.connection() as con:
+                refused = await refused_objects(con, record.place, message, self._binning.config)
+        except DatabaseUnavailableError as error:
+            raise Unavailable(str(error)) from error
+        if refused is None:
+            return None
+        self._counters["objects_refused"] += len(refused)
+        frames = [bytes(frame) for frame in encode(without(message, refused))]
+        text = "\n".join(f"object {UUID(bytes=key)}: {reason}" for key, reason in refused.items())
+        return Record(record.place, record.t_us, frames), text
 
     async def _maintain(self, con: Connection) -> None:
         """Care for the partitions now and then: a batch that is committed does not wait for it long."""

@@ -68,7 +68,7 @@ async def store_batch(
         committed = {(c.channel, c.partition): c for c in await read_positions(con, reader)}
         fresh = [r for r in records if not _is_stored(r.place, committed.get((r.place.channel, r.place.partition)))]
         if fresh:
-            held = await _write(con, fresh, binning)
+            held = await write_rows(con, fresh, binning)
         await _write_positions(con, reader, positions or _behind(fresh))
     binning.remember(held)
     return len(fresh)
@@ -85,8 +85,8 @@ def _behind(records: Sequence[RecordRows]) -> list[Cursor]:
     return list(last.values())
 
 
-async def _write(con: Connection, records: Sequence[RecordRows], binning: Binning) -> dict[UUID, Held]:
-    """Write all tables, and return the open bins after it."""
+async def write_rows(con: Connection, records: Sequence[RecordRows], binning: Binning) -> dict[UUID, Held]:
+    """Write all tables in a transaction that is open, and return the open bins after it."""
     since = (await tiers(con))["point"] - POSTGRES_EPOCH_US
     tables = tables_of(records, since)
     blocks = [r.block for r in records if r.block is not None and len(r.block.points["kind"])]

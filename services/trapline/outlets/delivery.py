@@ -67,6 +67,9 @@ class OutletStore:
                 self._move([Cursor(place.channel, place.partition, place.seq + 1, place.epoch)])
         self._move(positions)
 
+    async def mended(self, record: Record) -> None:
+        """Say that an event is delivered as a whole or not at all."""
+
     async def _offer_once(self, record: Record) -> None:
         """Offer an event; one that was refused is not offered again while its fault is being found."""
         if (refusal := self._refused.get(record.place)) is not None:

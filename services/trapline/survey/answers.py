@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import cast
@@ -56,3 +59,20 @@ class Answers:
             except (RelayUnreachableError, RelayRefusedError) as error:
                 self._context.trouble(error)
                 await asyncio.sleep(backoff.next_s())
+
+
+def processes(count: int) -> ProcessPoolExecutor:
+    """Return processes that compute fluxes; they end with this one, however it ends."""
+    # A process that is forked would hold the sockets of this one.
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    # Whoever waits for work is not told that nobody is left to give it.
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _outlive_nobody() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+    os._exit(1)

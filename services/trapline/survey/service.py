@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import cast
@@ -14,7 +12,7 @@ from trapline.common.config import ConfigError
 from trapline.common.runtime.context import Context
 from trapline.common.runtime.daemon import Service
 from trapline.common.runtime.worker import Worker
-from trapline.survey.answers import Answers
+from trapline.survey.answers import Answers, processes
 from trapline.survey.config import SurveyConfig
 from trapline.survey.following import Follower
 from trapline.survey.ledger import Ledger
@@ -49,12 +47,10 @@ def _workers(context: Context, draining: asyncio.Event, stack: AsyncExitStack) -
     contexts = [replace(context, draining=draining)]
     if config.parallel == 1:
         return [Worker(contexts[0], Answers(context, loop), SurveyConfig.reads)]
-    # A process that is forked would hold the sockets of this one.
-    spawning = ProcessPoolExecutor(config.parallel, multiprocessing.get_context("spawn"))
-    processes = stack.enter_context(spawning)
+    pool = stack.enter_context(processes(config.parallel))
     names = (f"{context.replica}.{k}" for k in range(1, config.parallel))
     contexts += [replace(context, replica=name, draining=draining) for name in names]
-    return [Worker(one, Answers(context, loop, processes), SurveyConfig.reads) for one in contexts]
+    return [Worker(one, Answers(context, loop, pool), SurveyConfig.reads) for one in contexts]
 
 
 async def _first_of(

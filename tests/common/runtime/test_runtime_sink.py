@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 
 from trapline.common.journal import PartitionReader
 from trapline.common.relay.requests import Cursor
 from trapline.common.runtime.daemon import open_context
 from trapline.common.runtime.sink import Sink, Unavailable
+from trapline.schemas.message import decode_header
 from waiting import until
 
 
@@ -21,6 +23,7 @@ class Ledger:
         self.cursors = {}
         self.away = 0
         self.poison = set()
+        self.mends = "never"
 
     async def positions(self):
         return list(self.cursors.values())
@@ -34,6 +37,14 @@ class Ledger:
         self.seqs += [record.place.seq for record in records]
         self.batches.append(len(records))
         self.cursors |= {(c.channel, c.partition): c for c in positions}
+
+    async def mended(self, record):
+        if self.mends == "fails":
+            raise ArithmeticError("the mender broke")
+        if self.mends == "never":
+            return None
+        self.poison -= {record.place.seq} if self.mends == "well" else set()
+        return msgspec.structs.replace(record, frames=[b"half"]), "row 7: it is green"
 
 
 @contextlib.asynccontextmanager
@@ -103,3 +114,19 @@ async def test_what_cannot_be_stored_is_found_and_put_aside_and_the_rest_is_stor
         assert context.counters["dead_letters"] == 3
     assert ledger.seqs == [1, 2, 3, 4, 5, 7, 8]
     assert PartitionReader(config.journal_directory / "dead_letters/database_dumper-0").next_seq == 3
+
+
+@pytest.mark.parametrize("mends", ["well", "badly", "fails"])
+async def test_what_can_be_stored_of_a_record_is_and_the_rest_is_put_aside(config, relay, things, mends):
+    ledger = Ledger()
+    ledger.poison, ledger.mends = {2}, mends
+    things.append_many([[b"x"]] * 5)
+    async with sinking(config, ledger) as context:
+        await until(lambda: ledger.cursors.get(("things", "0"), Cursor("things", "0", 0, 0)).seq == 5)
+        assert context.counters["dead_letters"] == 1
+        assert context.counters["records_mended"] == (mends == "well")
+    assert ledger.seqs == ([0, 1, 2, 3, 4] if mends == "well" else [0, 1, 3, 4])
+    reader = PartitionReader(config.journal_directory / "dead_letters/database_dumper-0")
+    assert reader.next_seq == 1
+    ((_, frame),) = reader.first_frames(0)
+    assert ("row 7: it is green" in decode_header(frame).traceback) == (mends != "fails")

@@ -32,6 +32,13 @@ class Store(Protocol):
         """Store records and the positions behind them, together or not at all."""
         ...
 
+    async def mended(self, record: Record) -> tuple[Record, str] | None:
+        """Return what of a record can be stored that cannot as a whole, and which of its rows were left out, and why.
+
+        None when nothing can. Nothing is stored.
+        """
+        ...
+
 
 class Sink:
     """Reads channels into batches and stores them.
@@ -162,14 +169,32 @@ class Sink:
                 await self._store_all(batch[:middle])
                 await self._store_all(batch[middle:])
                 return
-            text = traceback.format_exc()
-            self._context.log.error("cannot store a record", place=str(batch[0].place), traceback=text)  # noqa: TRY400
-            await publish(self._context, [dead_letter(self._context, batch[0], text)])
-            await self._context.outputs.sync()
-            await self._patiently(lambda: self._store.store([], positions))
+            await self._store_some(batch[0], positions, traceback.format_exc())
         else:
             self._context.counters["records_stored"] += len(batch)
         self._safe |= {(c.channel, c.partition): c for c in positions}
+
+    async def _store_some(self, record: Record, positions: list[Cursor], why: str) -> None:
+        """Put a record aside that cannot be stored, and store what can be of it: a kill between both repeats both."""
+        context = self._context
+        try:
+            mended = await self._patiently(lambda: self._store.mended(record))
+        except Exception as error:  # noqa: BLE001  what cannot be mended either is put aside as a whole
+            context.log.error("cannot mend a record", place=str(record.place), reason=str(error))  # noqa: TRY400
+            mended = None
+        text = f"{mended[1]}\nAll other rows of it were stored.\n{why}" if mended else why
+        context.log.error("cannot store a record", place=str(record.place), mended=bool(mended), traceback=text)
+        await publish(context, [dead_letter(context, record, text)])
+        await context.outputs.sync()
+        try:
+            await self._patiently(lambda: self._store.store([mended[0]] if mended else [], positions))
+        except Exception:
+            if mended is None:
+                raise
+            context.log.exception("cannot store what was left of a record", place=str(record.place))
+            await self._patiently(lambda: self._store.store([], positions))
+        else:
+            context.counters["records_mended"] += bool(mended)
 
     @staticmethod
     def _behind(batch: Sequence[Record]) -> list[Cursor]:
