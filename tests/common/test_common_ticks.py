@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from trapline.common.channel.ticks import INTERVAL_S, Ticker
+from trapline.common.channel.ticks import BUSY_INTERVAL_S, INTERVAL_S, Ticker
 
 
 class HandLoop(asyncio.SelectorEventLoop):
@@ -77,6 +77,22 @@ def test_a_busy_writer_tells_once_an_interval(told):
     assert 90 <= len(told.keys) <= 101
     # The loop rounds to the resolution of its clock.
     assert min(gaps) > 0.99 * INTERVAL_S
+
+
+def test_of_a_flood_it_is_told_less_often_until_that_is_over(told):
+    for _ in range(500):
+        told.tell("images", "0")
+        told.loop.move(INTERVAL_S / 50)
+    gaps = [later - earlier for earlier, later in zip(told.at_s, told.at_s[1:], strict=False)]
+    assert gaps[0] < 1.1 * INTERVAL_S, "one does not know before"
+    assert min(gaps[1:]) > 0.99 * BUSY_INTERVAL_S
+    for _ in range(2):
+        told.loop.move(1.1 * BUSY_INTERVAL_S)
+    told.tell("images", "0")
+    told.tell("images", "0")
+    before = len(told.at_s)
+    told.loop.move(1.1 * INTERVAL_S)
+    assert len(told.at_s) == before + 1, "few came, so that the next ones wait a millisecond only"
 
 
 def test_partitions_do_not_wait_for_one_another(told):
