@@ -19,6 +19,7 @@ from trapline.schemas.message import Message
 from trapline.schemas.sources import COLUMNS, SCHEMA, Sources
 from trapline.schemas.watchlist import Remeasure
 from trapline.source_extractor.config import ExtractorConfig
+from trapline.source_extractor.mesh import Meshes
 from trapline.source_extractor.methods import extract
 from trapline.source_extractor.noise import noise_range
 from trapline.source_extractor.positions import SkyPositions, axes_on_sky, on_sky, systematic_errors_deg
@@ -42,11 +43,15 @@ class Measurement:
 
 
 def measure_image(
-    message: Message[Images], settings: ExtractorConfig, place: Place | None, watchlists: Watchlists = _NONE
+    message: Message[Images],
+    settings: ExtractorConfig,
+    place: Place | None,
+    watchlists: Watchlists = _NONE,
+    meshes: Meshes | None = None,
 ) -> Message[Sources]:
     """Return the `sources` record of a record of `images` that stands at `place`; a rejected image has no rows.
 
-    The rows of watched positions in the image follow the blind ones.
+    The rows of watched positions in the image follow the blind ones. The mesh of its noise is kept in `meshes`.
 
     Raises
     ------
@@ -60,6 +65,8 @@ def measure_image(
         found = Measurement(COLUMNS.empty(), None, None)
     else:
         scene = prepare(_pixels(message), image, settings, message.arrays.get("mask"))
+        if meshes:
+            meshes.keep(image.id, scene.noise.mesh)
         found = _measure(scene, settings, watchlists)
     header = Sources(
         schema=SCHEMA,
@@ -78,7 +85,11 @@ def measure_image(
 
 
 def measure_again(
-    request: Message[Remeasure], images: Message[Images] | None, blind: Message[Sources], settings: ExtractorConfig
+    request: Message[Remeasure],
+    images: Message[Images] | None,
+    blind: Message[Sources],
+    settings: ExtractorConfig,
+    meshes: Meshes | None = None,
 ) -> Message[Sources]:
     """Return the answer to a request: forced rows only, NaN where there are no pixels any more.
 
@@ -92,13 +103,18 @@ def measure_again(
         The `sources` record of the image, whose blind rows are fitted along.
     settings
         As they were when the image was measured: else the answer differs from what it would have been then.
+    meshes
+        Those of images measured lately, with these settings: of another it is made again, with the same bits.
     """
     watched, image = Watched.of(request.arrays), blind.header.image
     if images is None or image.quality.rejected:
         columns = not_measured(image, watched)
     else:
         _, about_y = on_array(image, watched.ra_deg, watched.dec_deg)
-        scene = prepare(_pixels(images), image, settings, images.arrays.get("mask"), about_y=about_y)
+        mask, known = images.arrays.get("mask"), meshes.of(image.id) if meshes else None
+        scene = prepare(_pixels(images), image, settings, mask, about_y=about_y, known=known)
+        if meshes:
+            meshes.keep(image.id, scene.noise.mesh)
         rows = blind.arrays["kind"] == Kind.BLIND
         blind_px: Any = np.stack([blind.arrays["x"][rows], blind.arrays["y"][rows]], axis=-1)
         columns = measure_watched(scene, watched, blind_px, settings)

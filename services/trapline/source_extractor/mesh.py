@@ -94,6 +94,32 @@ class NoiseMesh:
         return slice(written[0].start, written[-1].stop)
 
 
+class Meshes:
+    """The meshes of the images that were measured last: whoever measures one again need not look at all of its pixels.
+
+    Parameters
+    ----------
+    most
+        How many are kept; each has a number per cell and three per row and column of the image.
+    """
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._of: dict[bytes, NoiseMesh] = {}
+
+    def of(self, image_id: bytes) -> NoiseMesh | None:
+        """Return the mesh of an image; None when it is not known any more."""
+        return self._of.get(image_id)
+
+    def keep(self, image_id: bytes, mesh: NoiseMesh | None) -> None:
+        """Remember the mesh of an image that has one."""
+        if mesh is not None:
+            self._of.pop(image_id, None)
+            self._of[image_id] = mesh
+            if len(self._of) > self._most:
+                del self._of[next(iter(self._of))]
+
+
 def noise_mesh(sample: Pixels, shape: tuple[int, int], mesh_px: int, stride: int) -> NoiseMesh | None:
     """Return the mesh of an image; None when no pixel is a number.
 

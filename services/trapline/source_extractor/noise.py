@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trapline.common.region import inside
 from trapline.schemas.columns import Array
 from trapline.schemas.image import Image
-from trapline.source_extractor.mesh import noise_mesh
+from trapline.source_extractor.mesh import NoiseMesh, noise_mesh
 
 Pixels = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
@@ -23,12 +23,14 @@ _FEWEST_SAMPLES = 12  # along a side of a cell
 class Flattened:
     """An image without its background, and its noise; all arrays (ny, nx).
 
-    `flat` is 0 and `rms` infinite where nothing can be measured; `unusable` is None when every pixel is fine.
+    `flat` is 0 and `rms` infinite where nothing can be measured; `unusable` is None when every pixel is fine. `mesh` is
+    what both were made of.
     """
 
     flat: Pixels
     rms: Pixels
     unusable: Bool | None
+    mesh: NoiseMesh | None = None
 
 
 def flatten(
@@ -38,6 +40,7 @@ def flatten(
     smooth_px: float = 0.0,
     given_rms: Array | None = None,
     wanted: slice | None = None,
+    known: NoiseMesh | None = None,
 ) -> Flattened:
     """Return the image without its background, with its noise (clipped mode and rms of cells, linear between).
 
@@ -56,6 +59,8 @@ def flatten(
         The noise, same shape, if it is known: then only the background is taken from the mesh.
     wanted
         Rows that will be looked at, at least one; the others may hold anything. What is in these does not depend on it.
+    known
+        The mesh of this image, from when it was flattened before with the same mask and sizes.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def flatten(
     shape = (pixels.shape[0], pixels.shape[1])
     stride = max(1, min(int(1.2 * smooth_px), mesh_px // _FEWEST_SAMPLES))
     with np.errstate(over="ignore", invalid="ignore"):
-        mesh = noise_mesh(_sample(pixels, mask, stride), shape, mesh_px, stride)
+        mesh = known or noise_mesh(_sample(pixels, mask, stride), shape, mesh_px, stride)
         if mesh is None:
             return Flattened(np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32), np.ones(shape, bool))
         flat, rms = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -80,10 +85,10 @@ def flatten(
         # A sum is the fastest look at every pixel: it is finite in nearly every image.
         finite = bool(np.isfinite(flat[rows].sum()))
     if finite and mask is None and given_rms is None and mesh.rms.min() > 0:
-        return Flattened(flat, rms, None)
+        return Flattened(flat, rms, None, mesh)
     if wanted is not None:
-        return flatten(pixels, mask, mesh_px, smooth_px, given_rms)
-    return _guarded(flat, rms, mask)
+        return flatten(pixels, mask, mesh_px, smooth_px, given_rms, known=mesh)
+    return _guarded(flat, rms, mask, mesh)
 
 
 def noise_range(noise: Flattened, image: Image) -> tuple[float | None, float | None]:
@@ -110,11 +115,11 @@ def _sample(pixels: Array, mask: Array | None, stride: int) -> Pixels:
     return sample
 
 
-def _guarded(flat: Pixels, rms: Pixels, mask: Array | None) -> Flattened:
+def _guarded(flat: Pixels, rms: Pixels, mask: Array | None, mesh: NoiseMesh) -> Flattened:
     """Make unusable what is masked, what is no number, and what has no noise: constant areas."""
     nothing = ~(np.isfinite(rms) & (rms > 0) & np.isfinite(flat))
     if mask is not None:
         nothing |= mask != 0
     flat[nothing] = 0.0
     rms[nothing] = np.inf
-    return Flattened(flat, rms, nothing if nothing.any() else None)
+    return Flattened(flat, rms, nothing if nothing.any() else None, mesh)

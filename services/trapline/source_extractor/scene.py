@@ -14,6 +14,7 @@ from trapline.schemas.image import Image
 from trapline.source_extractor.beam import FWHM_PER_SIGMA, HALF_POWER, PixelBeam, pixel_beam, reference_axes
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.groups import NEIGHBOUR_BEAMS
+from trapline.source_extractor.mesh import NoiseMesh
 from trapline.source_extractor.noise import Flattened, flatten
 
 Float = npt.NDArray[np.float64]
@@ -51,6 +52,7 @@ def prepare(
     rms: Array | None = None,
     *,
     about_y: Float | None = None,
+    known: NoiseMesh | None = None,
 ) -> Scene:
     """Return the scene of an image.
 
@@ -69,6 +71,8 @@ def prepare(
     about_y
         Rows of the only positions that will be measured, NaN for one that is not in the image: with a beam the image is
         flattened about them alone, which is what most of the time goes to. None: everywhere.
+    known
+        The mesh of the noise of this image, from when it was prepared before with the same mask and settings.
 
     Raises
     ------
@@ -82,11 +86,11 @@ def prepare(
     wcs = parse_wcs(image.wcs)
     axes = reference_axes(wcs, image.shape)
     if image.beam is None or _through_filter(image):
-        noise = flatten(pixels, mask, settings.mesh_optical_px, given_rms=rms)
+        noise = flatten(pixels, mask, settings.mesh_optical_px, given_rms=rms, known=known)
         return Scene(image, wcs, axes, noise, None, np.full(2, settings.aperture_radius_px))
     beam = pixel_beam(image.beam, axes)
     wanted = None if about_y is None else _rows_about(about_y, beam, image.shape[0])
-    noise = flatten(pixels, mask, settings.mesh_radio_px, beam.smallest_sigma_px, rms, wanted)
+    noise = flatten(pixels, mask, settings.mesh_radio_px, beam.smallest_sigma_px, rms, wanted, known)
     return Scene(image, wcs, axes, noise, beam, beam.half_power_px)
 
 

@@ -20,6 +20,7 @@ from trapline.schemas.watchlist import Remeasure
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import measure_again, measure_image
 from trapline.source_extractor.following import Follower
+from trapline.source_extractor.mesh import Meshes
 from trapline.source_extractor.methods import method_named
 from trapline.source_extractor.watchlist import Watchlists
 
@@ -44,6 +45,7 @@ class Extractor:
         self._settings = settings
         self._watchlists = watchlists
         self._lookup = lookup
+        self._meshes = Meshes()
 
     def __call__(self, record: Record) -> Iterator[Message[Header]]:
         """Yield the `sources` record of an image or a request; nothing for commands and ends of streams."""
@@ -52,7 +54,7 @@ class Extractor:
             yield self._answer(cast("Message[Remeasure]", message))
         elif isinstance(message.header, Images) and message.header.image is not None:
             images = cast("Message[Images]", message)
-            yield measure_image(images, self._settings, record.place, self._watchlists())
+            yield measure_image(images, self._settings, record.place, self._watchlists(), self._meshes)
 
     def _answer(self, request: Message[Remeasure]) -> Message[Sources]:
         header = request.header
@@ -61,7 +63,7 @@ class Extractor:
             raise ValueError(f"the request names the sources at {header.sources_place}: they are gone")
         images = self._lookup(header.image_place)
         pixels = cast("Message[Images]", images.message) if images else None
-        return measure_again(request, pixels, cast("Message[Sources]", blind.message), self._settings)
+        return measure_again(request, pixels, cast("Message[Sources]", blind.message), self._settings, self._meshes)
 
 
 async def run(context: Context) -> None:

@@ -21,6 +21,7 @@ from trapline.schemas.sources import COLUMNS
 from trapline.schemas.watchlist import REMEASURE_SCHEMA, Remeasure
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import measure_again, measure_image
+from trapline.source_extractor.mesh import Meshes
 from trapline.source_extractor.scene import prepare
 from trapline.source_extractor.watched import Watched, measure_watched
 from trapline.source_extractor.watchlist import LEAVES, Watchlist, Watchlists
@@ -76,6 +77,10 @@ def request(rows: dict[str, Array]) -> Message[Remeasure]:
     return Message(header, rows)
 
 
+def bits(columns: dict[str, Array]) -> dict[str, bytes]:
+    return {name: column.tobytes() for name, column in columns.items()}
+
+
 def test_forced_rows_follow_the_blind_ones_and_say_what_they_are() -> None:
     lists = watching()
     answer = measure_image(record(), SETTINGS, PLACE, lists)
@@ -114,15 +119,27 @@ def test_a_position_on_a_source_has_its_flux_and_an_empty_one_has_none() -> None
 def test_a_request_is_answered_with_the_bits_that_the_cache_would_have_had() -> None:
     cached = measure_image(record(), SETTINGS, PLACE, watching())
     forced = np.nonzero(cached.arrays["kind"] == Kind.FORCED)[0]
-    blind = measure_image(record(), SETTINGS, PLACE)
+    blind, meshes = measure_image(record(), SETTINGS, PLACE), Meshes()
     for rows in (forced, forced[::-1][:7], forced[3:4]):
         names = {"object_id": "object_id", "ra_deg": "watch_ra_deg", "dec_deg": "watch_dec_deg", "kind": "kind"}
         asked = request({name: cached.arrays[column][rows] for name, column in names.items()})
         answer = measure_again(asked, record(), blind, SETTINGS)
+        for _ in range(2):  # the first makes the mesh of the noise known, the second uses it
+            assert bits(measure_again(asked, record(), blind, SETTINGS, meshes).arrays) == bits(answer.arrays)
+        assert meshes.of(IMAGE.id) is not None
         assert (answer.header.request, answer.header.trace) == (b"q" * 16, "00-cc-dd-01")
         assert answer.header.id != blind.header.id
         for name, column in answer.arrays.items():
             np.testing.assert_array_equal(column, cached.arrays[name][rows], err_msg=name)
+
+
+def test_the_meshes_of_the_newest_images_are_kept() -> None:
+    meshes = Meshes(most=2)
+    for image in (b"a", b"b", b"a", b"c", b"d"):
+        meshes.keep(image, prepare(FIELD.pixels, IMAGE, SETTINGS).noise.mesh)
+    assert [meshes.of(image) is not None for image in (b"a", b"b", b"c", b"d")] == [False, False, True, True]
+    meshes.keep(b"e", None)
+    assert meshes.of(b"e") is None
 
 
 def test_every_position_of_a_request_gets_a_row_whatever_became_of_the_pixels() -> None:
@@ -208,7 +225,6 @@ def test_one_position_is_measured_about_itself_and_to_the_last_bit(beam: Beam, b
         watched = Watched.of(positions(ids(1), *(np.asarray(axis)[number : number + 1] for axis in sky), Kind.BACKFILL))
         _, about_y = on_array(image, watched.ra_deg, watched.dec_deg)
         part = prepare(field.pixels, image, SETTINGS, about_y=about_y)
-        expected, found = (measure_watched(scene, watched, blind_px, SETTINGS) for scene in (whole, part))
-        assert {name: column.tobytes() for name, column in found.items()} == {
-            name: column.tobytes() for name, column in expected.items()
-        }
+        again = prepare(field.pixels, image, SETTINGS, about_y=about_y, known=whole.noise.mesh)
+        expected, *found = (bits(measure_watched(s, watched, blind_px, SETTINGS)) for s in (whole, part, again))
+        assert found == [expected, expected]
