@@ -82,6 +82,7 @@ def test_a_page_is_sorted_by_a_heading_and_the_order_is_in_its_address(watched, 
     assert watched.serious() == []
     with page.expect_navigation():
         page.locator("th", has_text="mean flux").click()
+    page.wait_for_selector("#live tbody tr")
     assert page.locator("#live tbody tr").evaluate_all("all => all.map(row => row.dataset.id)") == own
 
 

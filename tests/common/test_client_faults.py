@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import itertools
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -163,3 +165,21 @@ async def test_requests_end_at_their_deadline_when_nobody_answers(form, tmp_path
         for call in (("channels",), ("lease", "g", "images")):
             with pytest.raises(RelayUnreachableError, match=r"no answer.*is it running"):
                 await client.call(*call, **({"wait_s": 0.1} if call[0] == "lease" else {}))
+
+
+_WAITS = """
+import signal, threading
+from trapline.client import connect
+print("waiting", flush=True)
+threading.Timer(1.0, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)).start()
+with connect("tcp://127.0.0.1:1") as mesh:
+    for event in mesh.subscribe("transients"):
+        pass
+"""
+
+
+def test_ctrl_c_that_another_thread_gets_ends_a_client_that_waits_for_ever():
+    """The kernel chooses the thread that a signal interrupts; only the main one raises what it means."""
+    ended = subprocess.run([sys.executable, "-c", _WAITS], capture_output=True, text=True, timeout=60, check=False)
+    assert "waiting" in ended.stdout
+    assert ended.stderr.rstrip().endswith("KeyboardInterrupt")

@@ -31,7 +31,7 @@ CELLS = {owner: "2/" + ",".join(map(str, range(int(owner), 192, 2))) for owner i
 
 
 def test_two_regions_give_the_rows_of_one(postgres, tmp_path):
-    done = trapline("simulate", "--frames", "10", "--fits", str(tmp_path), cwd=tmp_path, env=SMALL_SKY)
+    done = trapline("simulate", "--frames", "20", "--fits", str(tmp_path), cwd=tmp_path, env=SMALL_SKY)
     assert done.returncode == 0, done.stderr
     found = []
     for name, more in (("whole", ""), ("split", SPLIT.format(*CELLS.values()))):

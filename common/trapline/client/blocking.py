@@ -18,6 +18,7 @@ from trapline.schemas.message import Message
 T = TypeVar("T")
 
 _CALL = "a call of the client"
+_AWAKE_S = 0.5  # Ctrl-C may reach another thread: this one hears of it when it wakes, and a relay may be away for ever
 
 
 class Mesh:
@@ -129,7 +130,7 @@ class Mesh:
             future = asyncio.run_coroutine_threadsafe(_awaited(work), self._loop)
             self._waiting.add(future)
         try:
-            return future.result()
+            return _result(future)
         except BaseException:
             # Ctrl-C reaches only this thread: what runs in the other must not go on alone.
             future.cancel()
@@ -146,6 +147,16 @@ class Mesh:
         for future in list(self._waiting):
             future.cancel()
         self._loop.close()
+
+
+def _result(future: Future[T]) -> T:
+    """Return what a call returns, or raise what it raises."""
+    while True:
+        try:
+            return future.result(_AWAKE_S)
+        except TimeoutError:
+            if future.done():
+                return future.result()
 
 
 async def _end_others() -> None:

@@ -187,7 +187,7 @@ def test_its_channel_is_visible_in_status_and_tail_and_its_schema_is_registered(
     env = {"TRAPLINE__MESH__DATA_DIRECTORY": str(config.data_directory)}
     try:
         wait_for(lambda: totals(config), what="an output")
-        wait_for(lambda: headers(config, "status"), what="a report")
+        wait_for(lambda: any(h.state == "running" for h in headers(config, "status")), what="a report")
         status = json.loads(trapline("status", "--json", cwd=tmp_path, env=env).stdout)
         tailed = trapline("tail", "bright", "--from", "first", "-n", "1", cwd=tmp_path, env=env).stdout
         schemas = trapline("tail", "schemas", "--from", "first", "-n", "1", "--json", cwd=tmp_path, env=env).stdout

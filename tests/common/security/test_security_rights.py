@@ -48,6 +48,7 @@ ALLOWED = {
     "leave": {"group": "archive", "worker": "w"},
     "position": {"reader": "archive", "reads": [{**PLACE, "seq": 1, "safe": 1}]},
     "positions": {"reader": "archive"},
+    "forget": {"name": "archive"},
     "tick": {"channel": "follow_up", "partition": "0"},
     "append": {"channel": "follow_up", "partition": "0"},
 }
@@ -67,6 +68,7 @@ REFUSED = [
     ("position", {"reader": "associator-0", "reads": []}, "group"),
     ("position", {"reader": "archive", "reads": [{**HIDDEN, "seq": 1, "safe": 1}]}, "read"),
     ("positions", {"reader": "associator-0"}, "group"),
+    ("forget", {"name": "associator-0"}, "group"),
     ("tick", {"channel": "images", "partition": "0"}, "publish"),
     ("append", {"channel": "images", "partition": "9"}, "publish"),
 ]

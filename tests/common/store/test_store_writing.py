@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import resource
 import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -114,9 +115,13 @@ async def test_an_empty_export_is_a_file_without_rows(con: Connection, tmp_path:
 
 
 async def test_a_file_that_fails_does_not_appear(con: Connection, tmp_path: Path) -> None:
-    await con.execute("SET statement_timeout = 1")
-    with pytest.raises(Exception, match="statement timeout"):
-        await write_export(con, "lightcurves", None, "csv", tmp_path / "out.csv")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            await write_export(con, "lightcurves", None, "csv", tmp_path / "out.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names_in(tmp_path) == []
 
 
