@@ -147,6 +147,9 @@ async def test_who_is_forgotten_needs_nothing_any_more_but_never_one_at_work(cha
     with pytest.raises(RelayRefusedError, match="stop them first"):
         await channels.forget("g")
     await channels.ack(Ack(group="g", items=items(records)))
+    with pytest.raises(RelayRefusedError, match="stop them first"):
+        await channels.forget("g")
+    await channels.leave(Leave(group="g", worker="w"))
     await channels.position(Position(reader="g", reads=[Read("images", "0", 3, 2)]))
     forgotten = await channels.forget("g")
     assert forgotten == [{"kind": kind, "channel": "images", "partition": "0"} for kind in ("group", "reader")]

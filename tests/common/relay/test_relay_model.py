@@ -293,6 +293,8 @@ class Channel(RuleBasedStateMachine):
             self.open_writer()
         self.wait(10 * LEASE_S)
         self.hands = {}
+        # Also one who is at the end must hear that what he read there is void.
+        self.fetch(100)
         for _ in range(len(self.model.records) + 1):
             if self.model.offered(100):
                 self.lease("w1", 100)

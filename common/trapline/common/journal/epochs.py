@@ -46,6 +46,11 @@ class Epochs(msgspec.Struct):
         """
         return min((e.first_seq for e in self.epochs if e.epoch > epoch), default=None)
 
+    def holds(self, epoch: int, seq: int) -> bool:
+        """Tell whether a record of an epoch can stand: no later epoch began at or before it."""
+        end = self.end_of(epoch)
+        return end is None or seq < end
+
     def begin(self, next_seq: int) -> None:
         """Open for writing: a new epoch when there was none, or when the last writer did not close."""
         if self.open or not self.epochs:

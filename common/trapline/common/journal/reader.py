@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from trapline.common.journal.epochs import Epochs, EpochsFile
 from trapline.common.journal.layout import (
-    HEADER_BYTES,
     describe_record,
     intact,
-    plausible,
     read_header,
     segment_files,
     segment_path,
 )
 from trapline.common.journal.recovery import synced_before
-from trapline.common.journal.spares import give_up, map_segment
+from trapline.common.journal.segment import Segment, open_segment
+from trapline.common.journal.spares import give_up
 
 _CLOCK_NS = 100_000_000
+_LISTINGS = 4
 
 
 class Entry(NamedTuple):
@@ -57,49 +56,6 @@ class Slab(NamedTuple):
         return [Entry(row[0], row[1], row[2], list(zip(row[3::2], row[4::2], strict=True))) for row in self.rows]
 
 
-@dataclass(slots=True)
-class _Segment:
-    """A mapped segment file and where its records begin."""
-
-    first_seq: int
-    path: Path
-    view: memoryview
-    inode: int
-    offsets: array[int] = field(default_factory=lambda: array("Q"))
-    times: array[int] = field(default_factory=lambda: array("q"))
-    end: int = 0
-    epoch: int = 0
-
-    @property
-    def next_seq(self) -> int:
-        return self.first_seq + len(self.offsets)
-
-    def walk(self, *, check: bool) -> None:
-        """Take notice of records that were appended since; with `check`, of those with the right checksum."""
-        view, end, seq = self.view, self.end, self.next_seq
-        room = len(view) - HEADER_BYTES - end
-        while room >= 0:
-            header = read_header(view, end)
-            if not plausible(header, seq, room) or (check and not intact(view, end, header)):
-                break
-            self.offsets.append(end)
-            self.times.append(header.t_us)
-            self.epoch = header.epoch
-            seq += 1
-            end += HEADER_BYTES + header.size
-            room -= HEADER_BYTES + header.size
-        self.end = end
-
-    def is_replaced(self) -> bool:
-        """Tell whether another file has its name: a segment without a record makes way for one with more room."""
-        return not self.offsets and self.path.exists() and self.path.stat().st_ino != self.inode
-
-    def walk_again(self, *, check: bool) -> None:
-        """Look at all records as if for the first time."""
-        self.end, self.offsets, self.times = 0, array("Q"), array("q")
-        self.walk(check=check)
-
-
 class PartitionReader:
     """Reads one partition, from any record that is still there, while its writer goes on.
 
@@ -109,7 +65,7 @@ class PartitionReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._segments: list[_Segment] = []
+        self._segments: list[Segment] = []
         self._listed_ns = -1
         self._known = Epochs()
         self._epochs = EpochsFile(directory)
@@ -149,13 +105,17 @@ class PartitionReader:
         """Return the epochs of the partition, as its writer last wrote them."""
         return self._epochs.read()
 
+    @property
+    def _doubt(self) -> Epochs | None:
+        return self._known if self._known.in_doubt else None
+
     def refresh(self) -> bool:
         """Take notice of new records, and return whether there are any."""
         before = self.next_seq
         if not self._segments:
             self.rescan()
         while self._segments:
-            self._segments[-1].walk(check=self._known.in_doubt)
+            self._segments[-1].walk(check=self._doubt)
             # The next segment is named by its first record: it exists only when this one is complete.
             seq = self.next_seq
             path = segment_path(self.directory, seq)
@@ -163,7 +123,10 @@ class PartitionReader:
                 self._segments.pop()
             elif path == self._segments[-1].path or not path.exists():
                 break
-            self._segments.append(_map(seq, path))
+            try:
+                self._segments.append(open_segment(seq, path))
+            except FileNotFoundError:
+                break  # given up just now, or about to begin
         return self.next_seq > before
 
     def rescan(self) -> bool:
@@ -178,31 +141,40 @@ class PartitionReader:
             return False
         if changed_ns == self._listed_ns:
             return False
-        # Clocks of file systems tick every few milliseconds: what changes next may have the same time.
-        self._listed_ns = changed_ns if time.time_ns() - changed_ns > _CLOCK_NS else -1
         held = {segment.first_seq for segment in self._segments if not segment.is_replaced()}
         self._segments = [segment for segment in self._segments if segment.first_seq in held]
-        # What retention dropped lately may still be listed.
-        new = [_map(seq, path) for seq, path in segment_files(self.directory) if seq not in held]
+        new = self._map_new(held)
+        # Clocks of file systems tick every few milliseconds: what changes next may have the same time.
+        self._listed_ns = changed_ns if time.time_ns() - changed_ns > _CLOCK_NS else -1
         self._segments = sorted([*self._segments, *new], key=lambda segment: segment.first_seq)
         before, self._known = self._known, self._epochs.read()
+        if before.current != self._known.current:
+            # A writer that found the end torn may have put the last segment aside.
+            self._segments = [segment for segment in self._segments if segment.is_there()]
         # Also those that were the last one until now, and may have been written to since.
         for segment in self._segments[:-1]:
-            segment.walk(check=False)
+            segment.walk()
         if self._known.in_doubt:
             self._leave_torn_off()
         if self._segments and before.current != self._known.current:
             # A writer that found it unclosed may have cut it.
-            self._segments[-1].walk_again(check=self._known.in_doubt)
+            self._segments[-1].walk_again(check=self._doubt)
         elif self._segments:
-            self._segments[-1].walk(check=self._known.in_doubt)
+            self._segments[-1].walk(check=self._doubt)
         return bool(new)
+
+    def _map_new(self, held: set[int]) -> list[Segment]:
+        """Map the segments that are not held; what retention took between listing and mapping is listed again."""
+        for _ in range(_LISTINGS - 1):
+            with contextlib.suppress(FileNotFoundError):
+                return [open_segment(seq, path) for seq, path in segment_files(self.directory) if seq not in held]
+        return [open_segment(seq, path) for seq, path in segment_files(self.directory) if seq not in held]
 
     def _leave_torn_off(self) -> None:
         """Leave out a segment behind a torn one: recovery will put it aside, for the same reason."""
         if len(self._segments) > 1 and self._segments[-2].first_seq >= synced_before(self.directory):
             before, newest = self._segments[-2:]
-            before.walk_again(check=True)
+            before.walk_again(check=self._known)
             if before.next_seq < newest.first_seq:
                 self._segments.pop()
 
@@ -292,7 +264,7 @@ class PartitionReader:
             if i + 1 < len(self._segments) and segment.next_seq < self._segments[i + 1].first_seq:
                 yield Damage(segment.path, segment.next_seq, self._segments[i + 1].first_seq, segment.end)
 
-    def _segment_of(self, seq: int) -> _Segment:
+    def _segment_of(self, seq: int) -> Segment:
         segment = self._segments[self._number_of(seq)]
         if seq >= segment.next_seq:
             raise IndexError(f"{segment.path} is damaged from record {segment.next_seq} on, {seq} cannot be read")
@@ -302,8 +274,3 @@ class PartitionReader:
         if not self.first_seq <= seq < self.next_seq:
             raise IndexError(f"{self.directory} holds {self.first_seq} to {self.next_seq - 1}, not {seq}")
         return bisect_right(self._segments, seq, key=lambda s: s.first_seq) - 1
-
-
-def _map(first_seq: int, path: Path) -> _Segment:
-    view, inode = map_segment(path)
-    return _Segment(first_seq, path, view, inode)

@@ -8,14 +8,16 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from trapline.common.journal.epochs import sync_directory
+from trapline.common.journal.epochs import Epochs, load_epochs, sync_directory
 from trapline.common.journal.layout import (
     HEADER_BYTES,
+    MAGIC,
     intact,
     plausible,
     read_header,
     segment_files,
 )
+from trapline.common.journal.spares import drop_spares
 
 _CHUNK = 1 << 20
 _MARK = "synced"
@@ -55,6 +57,7 @@ def recover(directory: Path) -> Tail:
     while files and files[-1][1].stat().st_size < HEADER_BYTES:
         files.pop()[1].unlink()
     if not files:
+        drop_spares(directory)  # their seqs come again
         return Tail(None, 0, 0, 0, None)
     if len(files) > 1 and files[-2][0] >= synced_before(directory):
         before = _end(*files[-2])
@@ -76,7 +79,7 @@ def synced_before(directory: Path) -> int:
 
 def _end(first_seq: int, path: Path) -> Tail:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return Tail(path, *_walk(memoryview(view), first_seq), None)
+        return Tail(path, *_walk(memoryview(view), first_seq, load_epochs(path.parent)), None)
 
 
 def _cut(directory: Path, tail: Tail) -> Tail:
@@ -84,7 +87,8 @@ def _cut(directory: Path, tail: Tail) -> Tail:
     assert tail.segment is not None
     offset, torn = tail.offset, None
     with tail.segment.open("r+b") as file, mmap.mmap(file.fileno(), 0) as view:
-        if offset + 4 <= len(view) and view[offset : offset + 4] != bytes(4):
+        begun = offset + 4 <= len(view) and view[offset : offset + 4] != bytes(4)
+        if begun and not _is_older(view, offset, tail.next_seq):
             torn = _keep_aside(directory, view, offset, tail.next_seq)
         # Enough: a writer makes an end behind each record before that can be seen.
         os.pwrite(file.fileno(), bytes(min(HEADER_BYTES, len(view) - offset)), offset)
@@ -92,7 +96,7 @@ def _cut(directory: Path, tail: Tail) -> Tail:
     return tail._replace(torn=torn)
 
 
-def _walk(segment: memoryview, first_seq: int) -> tuple[int, int, int]:
+def _walk(segment: memoryview, first_seq: int, epochs: Epochs) -> tuple[int, int, int]:
     """Return the offset and the seq behind the last intact record, and its time."""
     offset, seq, t_us = 0, first_seq, 0
     try:
@@ -100,6 +104,9 @@ def _walk(segment: memoryview, first_seq: int) -> tuple[int, int, int]:
             header = read_header(segment, offset)
             room = len(segment) - offset - HEADER_BYTES
             if not plausible(header, seq, room) or not intact(segment, offset, header):
+                break
+            if not epochs.holds(header.epoch, seq):
+                # What an earlier recovery cut off is still there, behind an end that did not reach the disk.
                 break
             offset += HEADER_BYTES + header.size
             seq += 1
@@ -114,6 +121,14 @@ def _keep_aside(directory: Path, view: mmap.mmap, offset: int, seq: int) -> Path
     path = directory / f"torn-{seq:020d}.bin"
     path.write_bytes(view[offset:end])
     return path
+
+
+def _is_older(view: mmap.mmap, offset: int, seq: int) -> bool:
+    """Tell whether a header is of an earlier segment, in whose file this one was begun."""
+    if offset + HEADER_BYTES > len(view):
+        return False
+    header = read_header(view[offset : offset + HEADER_BYTES], 0)
+    return header.magic == MAGIC and header.seq < seq
 
 
 def _last_byte(view: mmap.mmap, offset: int) -> int:

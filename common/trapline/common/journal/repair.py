@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from trapline.common.journal.epochs import sync_directory
+from trapline.common.journal.epochs import Epochs, load_epochs, sync_directory
 from trapline.common.journal.layout import (
     ALIGN,
     HEADER_BYTES,
@@ -55,7 +55,7 @@ def repair(directory: Path) -> Iterator[Mended]:
         files = segment_files(directory)
         for (first_seq, path), (next_first, _) in itertools.pairwise(files):
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                runs = list(intact_runs(memoryview(view), first_seq, next_first))
+                runs = list(intact_runs(memoryview(view), first_seq, next_first, load_epochs(directory)))
                 if not _is_whole(view, runs, first_seq):
                     yield _split(directory, path, view, runs)
 
@@ -67,20 +67,20 @@ def _is_whole(view: mmap.mmap, runs: list[Run], first_seq: int) -> bool:
     return not any(view[runs[0].end : runs[0].end + HEADER_BYTES])
 
 
-def intact_runs(segment: memoryview, first_seq: int, end_seq: int) -> Iterator[Run]:
+def intact_runs(segment: memoryview, first_seq: int, end_seq: int, epochs: Epochs) -> Iterator[Run]:
     """Yield the runs of intact records of a segment that should hold `first_seq` to before `end_seq`."""
     with segment:
         offset, seq = 0, first_seq
-        while (found := _next_record(segment, offset, seq, end_seq)) is not None:
+        while (found := _next_record(segment, offset, seq, end_seq, epochs)) is not None:
             start, run_seq = found
             offset, seq = start, run_seq
-            while seq < end_seq and (header := _record_at(segment, offset, seq)) is not None:
+            while seq < end_seq and (header := _record_at(segment, offset, seq, epochs)) is not None:
                 offset += HEADER_BYTES + header.size
                 seq += 1
             yield Run(run_seq, seq, start, offset)
 
 
-def _next_record(segment: memoryview, offset: int, seq: int, end_seq: int) -> tuple[int, int] | None:
+def _next_record(segment: memoryview, offset: int, seq: int, end_seq: int, epochs: Epochs) -> tuple[int, int] | None:
     """Return (offset, seq) of the first intact record at or behind an offset; None when there is none."""
     if seq >= end_seq:
         return None
@@ -90,18 +90,19 @@ def _next_record(segment: memoryview, offset: int, seq: int, end_seq: int) -> tu
     while at >= 0 and at + HEADER_BYTES <= len(segment):
         if at % ALIGN == 0:
             found = read_header(segment, at).seq
-            if seq <= found < end_seq and _record_at(segment, at, found) is not None:
+            if seq <= found < end_seq and _record_at(segment, at, found, epochs) is not None:
                 return at, found
         at = data.find(_MAGIC, at + 1)
     return None
 
 
-def _record_at(segment: memoryview, offset: int, seq: int) -> RecordHeader | None:
+def _record_at(segment: memoryview, offset: int, seq: int, epochs: Epochs) -> RecordHeader | None:
     room = len(segment) - offset - HEADER_BYTES
     if room < 0:
         return None
     header = read_header(segment, offset)
-    return header if plausible(header, seq, room) and intact(segment, offset, header) else None
+    stands = plausible(header, seq, room) and epochs.holds(header.epoch, seq) and intact(segment, offset, header)
+    return header if stands else None
 
 
 def _split(directory: Path, path: Path, view: mmap.mmap, runs: list[Run]) -> Mended:

@@ -16,8 +16,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from trapline.common.journal.layout import HEADER_BYTES
-
 MOST_SPARES = 2
 _NAMES = [f"spare-{number}" for number in range(MOST_SPARES)]
 
@@ -51,7 +49,7 @@ def give_up(path: Path, *, keep: bool) -> int:
     With `keep` it becomes a spare if nobody reads it and there is room for one more; else the disk gets it back.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return 0
     try:
@@ -66,25 +64,47 @@ def give_up(path: Path, *, keep: bool) -> int:
 
 
 def take_spare(directory: Path, length: int, name: str) -> int | None:
-    """Give a spare of some length a name, and return its descriptor, without a record; None when there is none."""
+    """Give a spare of some length a name, and return its descriptor; None without one. It still has older records."""
     for spare in map(directory.joinpath, _NAMES):
         try:
             descriptor = os.open(spare, os.O_RDWR)
         except FileNotFoundError:
             continue
-        # A reader that was about to map it by its old name may hold it for a moment.
-        if os.fstat(descriptor).st_size == length and _locked(descriptor, fcntl.LOCK_EX):
-            os.pwrite(descriptor, bytes(min(HEADER_BYTES, length)), 0)
+        try:
+            # A reader that was about to map it by its old name may hold it for a moment.
+            if not _locked(descriptor, fcntl.LOCK_EX) or not _is_at(descriptor, spare):
+                continue
+            if os.fstat(descriptor).st_size != length:
+                spare.unlink()  # no segment is like it any more
+                continue
             spare.rename(directory / name)
             fcntl.flock(descriptor, fcntl.LOCK_UN)
-            return descriptor
-        os.close(descriptor)
+            taken, descriptor = descriptor, -1
+            return taken
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
     return None
 
 
 def drop_spares(directory: Path) -> int:
     """Unlink the spares of a partition, and return their bytes."""
-    return sum(give_up(path, keep=False) for path in map(directory.joinpath, _NAMES))
+    return sum(map(_drop, map(directory.joinpath, _NAMES)))
+
+
+def _drop(spare: Path) -> int:
+    try:
+        descriptor = os.open(spare, os.O_RDWR)
+    except FileNotFoundError:
+        return 0
+    try:
+        # One that its writer is taking is none any more.
+        if not _locked(descriptor, fcntl.LOCK_EX) or not _is_at(descriptor, spare):
+            return 0
+        spare.unlink()
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
 
 
 def _locked(descriptor: int, kind: int) -> bool:

@@ -96,7 +96,7 @@ class JournalWriter:
         self._epochs = load_epochs(directory)
         self._epochs.begin(self.next_seq)
         save_epochs(directory, self._epochs)
-        self._offset = tail.offset
+        self._offset, self._fresh = tail.offset, False
         self._t_us = tail.t_us
         self._file = os.open(tail.segment, os.O_RDWR) if tail.segment else -1
         self._size = os.fstat(self._file).st_size if tail.segment else 0
@@ -136,6 +136,8 @@ class JournalWriter:
             size += more
         if self._file < 0 or self._offset + size > self._size:
             self._roll(size)
+        if self._fresh:
+            self._begin()
         # Behind it the file may hold what an earlier segment left there: no header but the next record's own.
         end = _NO_HEADER[: self._size - self._offset - size]
         behind = size - MAGIC_BYTES + len(end)
@@ -159,11 +161,17 @@ class JournalWriter:
         descriptor = take_spare(self.directory, length, path.name)
         if descriptor is None:
             descriptor = self._new_segment(length, path)
-        # Before anything is written: a spare must not be found under its old name after a power cut.
-        sync_directory(self.directory)
         with self._files:
             self._sealed, self._sealed_end = self._file, self.next_seq
             self._file, self._offset, self._size = descriptor, 0, length
+        self._fresh = True
+
+    def _begin(self) -> None:
+        """Make a new segment one without a record, under a name that outlives a power cut."""
+        # Before anything is written: a spare must not be found under its old name after a power cut.
+        sync_directory(self.directory)
+        os.pwrite(self._file, _NO_HEADER[: self._size], 0)
+        self._fresh = False
 
     def _new_segment(self, length: int, path: Path) -> int:
         self._check_disk(length)
@@ -172,15 +180,15 @@ class JournalWriter:
         try:
             # The disk may be full here, and nowhere else: never in the middle of a record.
             os.posix_fallocate(descriptor, 0, length)
+            new.rename(path)
         except OSError:
             os.close(descriptor)
-            new.unlink()
+            new.unlink(missing_ok=True)
             raise
-        new.rename(path)
         return descriptor
 
     def _check_limit(self, length: int) -> None:
-        held = sum(path.stat().st_size for _, path in segment_files(self.directory)) if self._limit_bytes else 0
+        held = sum(map(_size_of, (p for _, p in segment_files(self.directory)))) if self._limit_bytes else 0
         if self._limit_bytes and held + length > self._limit_bytes:
             text = f"its segments hold {held} of at most {self._limit_bytes} bytes, and are still needed"
             raise OSError(errno.ENOSPC, text, str(self.directory))
@@ -194,7 +202,7 @@ class JournalWriter:
         """Make what was appended outlive a power cut, and return the seq before which that holds."""
         with self._files:
             seq = self.next_seq
-            if seq == self.synced_seq or self._file < 0:
+            if (seq == self.synced_seq and self._sealed < 0) or self._file < 0:
                 return self.synced_seq
             # Copies: this may run in a thread, and segments be closed meanwhile.
             descriptors = [os.dup(file) for file in (self._sealed, self._file) if file >= 0]
@@ -246,6 +254,13 @@ def _pwritev(descriptor: int, buffers: list[Buffer], offset: int, size: int) -> 
                 written -= len(part.pop(0))
             if part and written:
                 part[0] = part[0][written:]
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0  # retention took it meanwhile
 
 
 def _lock(directory: Path) -> int:

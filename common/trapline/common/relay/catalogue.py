@@ -49,8 +49,8 @@ class Catalogue:
             found = reader.rescan()
             reader.refresh()
         except (OSError, ValueError):
-            # Gone while it was looked at, or closed to us: `discover` decides which.
-            return False
+            # Gone while it was looked at, or closed to us: `discover` decides which. What was found is news.
+            found = False
         self._sealed += reader.segment_count > segments
         return found or reader.next_seq > before
 

@@ -168,7 +168,7 @@ class RelayCore:
         except OSError as error:
             self.counters["requests_failed"] += 1
             text = f"{error.strerror}: {error.filename or 'the journal'}"
-        except (IndexError, ValueError) as error:
+        except (IndexError, ValueError, OverflowError) as error:
             # A journal that is damaged in a way that nobody thought of: one request fails, the relay goes on.
             self.counters["requests_failed"] += 1
             text = f"the journal cannot be read: {error}"

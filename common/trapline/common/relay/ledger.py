@@ -110,6 +110,7 @@ class Ledger:
         self._waiters.remove_if(
             lambda w: isinstance(w.request, Lease) and (w.request.group, w.request.worker) == (group, worker)
         )
+        self.speakers.left(group, worker)
         self.news.update(self.groups.release_worker(group, worker, failed=False))
 
     def _finish(self, request: Ack | Nack) -> None:
@@ -142,7 +143,7 @@ class Ledger:
 
     def _forget(self, name: str) -> list[dict[str, str]]:
         """Forget a group or a named reader, which then needs nothing any more; return what was forgotten of it."""
-        if self.groups.is_leasing(name) or self._waiters.any_lease_of(name):
+        if self.groups.is_leasing(name) or self._waiters.any_lease_of(name) or self.speakers.any_of(name):
             raise RequestError(
                 f"workers of {name} are at work: stop them first, else everything is given to them again"
             )

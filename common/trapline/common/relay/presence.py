@@ -53,6 +53,16 @@ class Speakers:
         self._peer_of[key] = peer
         self._workers_of.setdefault(peer, set()).add(key)
 
+    def any_of(self, group: str) -> bool:
+        """Tell whether a peer that is there speaks for a worker of a group."""
+        return any(name == group for name, _ in self._peer_of)
+
+    def left(self, group: str, worker: str) -> None:
+        """Note that a worker has left."""
+        key = (group, worker)
+        if (peer := self._peer_of.pop(key, None)) is not None:
+            self._silence(peer, key)
+
     def forget(self, peer: bytes) -> set[WorkerKey]:
         """Return the workers that nobody speaks for any more, as a peer has gone."""
         workers = self._workers_of.pop(peer, set())

@@ -25,8 +25,9 @@ def only_headers(slab: Slab) -> Slab:
     for row in slab.rows:
         start, length = row[3:5] or (0, 0)
         parts.append(slab.data[start : start + length])
-        rows.append([*row[:3], position, length])
-        position += length
+        # What is damaged may say that it is longer.
+        rows.append([*row[:3], position, len(parts[-1])])
+        position += len(parts[-1])
     return Slab(memoryview(b"".join(parts)), rows)
 
 
