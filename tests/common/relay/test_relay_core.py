@@ -88,6 +88,14 @@ def test_a_reader_is_told_where_a_lost_epoch_ended(bench):
     assert [r[0] for r in slab["records"]] == [2], "the old record there is void, and its place another's"
 
 
+def test_a_reader_that_heard_of_records_before_the_relay_looked_is_not_sent_back(bench):
+    bench.append("images/0", 1, 1)
+    bench.later()
+    bench.append("images/0", 1, 1, 1)
+    slab = bench.ask(op="fetch", cursors=[cursor(4)]).values["slabs"][0]
+    assert "cut" not in slab and [r[0] for r in slab["records"]] == [4]
+
+
 def test_a_reader_of_another_journal_begins_at_its_start(bench):
     bench.append("images/0", 1, 1)
     bench.later()

@@ -210,6 +210,7 @@ class RelayCore:
             if found:
                 self._ledger.speakers.speaks(peer, request.group, request.worker)
         else:
+            self._look_beyond(request)
             found = list(serve_fetch(self.catalogue, request, self.counters))
             values = {"catalogue": self.catalogue.version}
             changed = request.catalogue not in (None, self.catalogue.version)
@@ -217,6 +218,13 @@ class RelayCore:
             return None
         values["slabs"] = [description for description, _ in found]
         return pack_reply(request.id, values, [data for _, data in found])
+
+    def _look_beyond(self, request: Fetch) -> None:
+        """Look for records where somebody is further than we are: he may have heard of them before we looked."""
+        for cursor in request.cursors:
+            reader = self.catalogue.get(cursor.channel, cursor.partition)
+            if reader is not None and cursor.seq > reader.next_seq:
+                self._look_at(cursor.channel, cursor.partition)
 
     def _append(self, request: Append, body: Frames) -> dict[str, Any]:
         if not body:
