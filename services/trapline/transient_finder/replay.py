@@ -161,4 +161,4 @@ def _records(reader: PartitionReader) -> Iterator[list[memoryview]]:
         slab = reader.slab(seq, max_bytes=1 << 24, max_records=100)
         for entry in slab.entries:
             yield [slab.data[start : start + length] for start, length in entry.spans]
-        seq += len(slab.entries)
+        seq += len(slab.rows)

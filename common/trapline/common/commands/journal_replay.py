@@ -77,7 +77,7 @@ class _Recorded:
             slab = self._reader.slab(seq, max_bytes=8 << 20, max_records=min(1000, self._end - seq))
             for entry in slab.entries:
                 yield entry.t_us, self.channel, self.partition, [slab.data[o : o + n] for o, n in entry.spans]
-            seq += len(slab.entries)
+            seq += len(slab.rows)
 
 
 def _seq(reader: PartitionReader, text: str) -> int:

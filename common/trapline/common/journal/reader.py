@@ -238,7 +238,7 @@ class PartitionReader:
             for entry in slab.entries:
                 start, length = entry.spans[0] if entry.spans else (0, 0)
                 yield entry, slab.data[start : start + length]
-            seq += len(slab.entries)
+            seq += len(slab.rows)
 
     def time_of(self, seq: int) -> int:
         """Return when a record was appended, in microseconds; IndexError as `slab`."""

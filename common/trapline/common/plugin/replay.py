@@ -83,7 +83,7 @@ class Replay:
                     return
                 frames = [slab.data[start : start + length] for start, length in entry.spans]
                 yield Record(Place(channel, partition, entry.epoch, entry.seq), entry.t_us, frames)
-            seq += len(slab.entries)
+            seq += len(slab.rows)
 
 
 def parse_span(text: str) -> tuple[int, int]:

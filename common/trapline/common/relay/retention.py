@@ -78,7 +78,8 @@ class Keeper:
         forced: list[Forced] = []
         full = self._free_bytes() < self._min_free_bytes
         for key, reader in self._catalogue:
-            size += drop_spares(reader.directory) if full else 0
+            if full:
+                drop_spares(reader.directory)  # they were counted when they were given up
             size += self._give_up(key, reader, now_us, keep_spares=not full)
             limit = self._rule(key).hard_limit_bytes
             while limit and reader.size_bytes > limit and self._may_drop(key, reader):
