@@ -9,7 +9,7 @@ import pytest
 from common_journal import record_size
 from common_relay import Bench, cursor
 from trapline.common.journal import JournalWriter, PartitionReader
-from trapline.common.journal.layout import segment_files
+from trapline.common.journal.layout import HEADER_BYTES, segment_files
 
 
 @pytest.fixture
@@ -124,4 +124,18 @@ def test_strange_files_among_the_journals_harm_nothing(bench):
     (root / "images" / "2" / "what.log").write_bytes(b"x" * 100)
     bench.later()
     assert read_all(bench)[0] == [0, 1, 2]
+    assert bench.ask(op="info").values["ok"]
+
+
+def test_lengths_beyond_all_numbers_fail_one_request_and_the_relay_goes_on(bench):
+    path = bench.root / "journal/images/0"
+    with JournalWriter(path, segment_bytes=4096) as writer:
+        writer.append([b"head", b"body"])
+    with segment_files(path)[0][1].open("r+b") as file:
+        file.seek(HEADER_BYTES)
+        file.write(b"\xff" * 16)
+    bench.later()
+    answer = bench.ask(op="fetch", cursors=[cursor(0)])
+    assert not answer.values["ok"] and "cannot be read" in answer.values["error"]
+    assert bench.core.counters["requests_failed"] == 1
     assert bench.ask(op="info").values["ok"]
