@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common_journal import contents, record_size
-from trapline.common.journal import JournalError, JournalWriter, PartitionReader
+from trapline.common.journal import JournalError, JournalWriter, PartitionReader, open_segment
 from trapline.common.journal.layout import HEADER_BYTES, segment_files
 
 
@@ -189,28 +189,62 @@ def test_kill_nine_loses_nothing_that_was_appended(tmp_path):
     assert epochs == sorted(set(epochs)), "each unclean end has its epoch"
 
 
-def test_a_reader_that_looks_in_the_middle_of_an_append_sees_nothing_or_all_of_it(tmp_path, monkeypatch):
-    """Each write is done byte by byte, as a reader on another core may see it."""
+class Slowly:
+    """A view of a file to which each byte goes alone, as a reader on another core may see it."""
+
+    def __init__(self, view, look):
+        self.view, self.look = view, look
+
+    def __setitem__(self, at, data):
+        for i, byte in enumerate(bytes(data), at.start):
+            self.view[i] = byte
+            self.look()
+
+    def release(self):
+        self.view.release()
+
+
+@pytest.mark.parametrize("through_a_map", [True, False], ids=["map", "calls"])
+def test_a_reader_that_looks_in_the_middle_of_an_append_sees_nothing_or_all_of_it(tmp_path, monkeypatch, through_a_map):
     seen, torn = set(), []
+
+    def look():
+        reader = PartitionReader(tmp_path)
+        seen.add((followed.refresh(), followed.next_seq, reader.next_seq))
+        torn.extend([*reader.verify(), *followed.verify()])
 
     def slowly(descriptor, data, offset, write=os.pwrite):
         for i in range(len(data)):
             write(descriptor, data[i : i + 1], offset + i)
-            reader = PartitionReader(tmp_path)
-            seen.add((followed.refresh(), followed.next_seq, reader.next_seq))
-            torn.extend([*reader.verify(), *followed.verify()])
+            look()
         return len(data)
 
+    if not through_a_map:
+        monkeypatch.setattr(open_segment, "JOINED_BYTES", 0)
     with JournalWriter(tmp_path, segment_bytes=4096) as writer:
         writer.append([b"first"])
         followed = PartitionReader(tmp_path)
         with monkeypatch.context() as patch:
             patch.setattr(os, "pwritev", lambda d, buffers, offset: slowly(d, b"".join(buffers), offset))
             patch.setattr(os, "pwrite", slowly)
+            if through_a_map:
+                writer._segment._view = Slowly(writer._segment._view, look)
             writer.append([])
             writer.append([b"x", b"y" * 100])
     assert {(next_seq, fresh) for _, next_seq, fresh in seen} == {(1, 1), (2, 2), (3, 3)}
     assert torn == []
+
+
+@pytest.mark.parametrize("size", [65536 - 300, 65536 - 192, 65536 - 128, 65536 - 64, 65536, 65536 + 64])
+def test_records_around_the_size_from_which_on_they_are_written_otherwise_follow_each_other(tmp_path, size):
+    records = [[b"a"], [b"b" * size], [b"c"], [b"d" * size, b"e"], [], [b"f" * size]]
+    with JournalWriter(tmp_path, segment_bytes=1 << 20) as writer:
+        for frames in records:
+            writer.append(frames)
+            assert contents(PartitionReader(tmp_path), writer.next_seq - 1) == [(writer.next_seq - 1, frames)]
+    reader = PartitionReader(tmp_path)
+    assert [frames for _, frames in contents(reader)] == records
+    assert list(reader.verify()) == []
 
 
 def test_a_full_disk_leaves_no_torn_record_and_can_be_tried_again(tmp_path, monkeypatch):

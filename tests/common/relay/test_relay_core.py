@@ -199,6 +199,19 @@ def test_an_acknowledgement_of_what_does_not_exist_is_counted_and_skips_nothing(
     assert bench.lease(max_records=9).seqs == [0, 1]
 
 
+def test_a_forgotten_group_comes_back_by_a_lease_alone(bench):
+    bench.append("images/0", 1)
+    bench.later()
+    assert bench.lease("w1", peer=b"gone").seqs == [0]
+    bench.core.forget_peer(b"gone")
+    assert bench.ask(op="forget", name="g").values["forgotten"]
+    bench.ask(op="ack", group="g", items=[item(0)])
+    assert list(bench.core.groups) == [] and bench.core.counters["items_unknown"] == 1
+    assert bench.lease("w2").seqs == [0]
+    bench.ask(op="ack", group="g", items=[item(0)])
+    assert bench.core.groups.floor("images", "0") == 1
+
+
 def test_a_vanished_peers_lease_request_does_not_swallow_records(bench):
     assert bench.lease("w1", wait_ms=5000, peer=b"gone") is None
     bench.core.forget_peer(b"gone")

@@ -97,18 +97,19 @@ class Channel(RuleBasedStateMachine):
     @rule(body=st.binary(max_size=300))
     def kill_writer(self, body):
         """Leave a record whose header was not written yet, as `kill -9` does."""
-        file, offset, size = self.writer._file, self.writer._offset, self.writer._size
-        if file >= 0 and offset + HEADER_BYTES + len(body) <= size:
-            os.pwrite(file, body, offset + HEADER_BYTES)
+        segment, offset = self.writer._segment, self.writer._offset
+        if segment and offset + HEADER_BYTES + len(body) <= segment.size:
+            os.pwrite(segment.descriptor, body, offset + HEADER_BYTES)
         self.abandon_writer()
 
     def abandon_writer(self):
-        for descriptor in (self.writer._file, self.writer._sealed, self.writer._lock):
-            if descriptor >= 0:
-                os.close(descriptor)
+        for segment in (self.writer._segment, self.writer._sealed):
+            if segment:
+                segment.close()
+        os.close(self.writer._lock)
         self.writer = None
 
-    @precondition(lambda self: self.writer is not None and self.writer._file >= 0)
+    @precondition(lambda self: self.writer is not None and self.writer._segment)
     @rule(where=fractions, how=st.sampled_from(["zeros", "flip", "header"]), byte=st.integers(0, 39))
     def cut_power(self, where, how, byte):
         """Everything dies; from some unsynced record on the disk holds something else than was written."""

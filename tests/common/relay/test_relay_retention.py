@@ -197,13 +197,17 @@ async def test_a_channel_may_be_synced_less_often_than_others(tmp_path):
             assert status.synced_seq == status.next_seq > 0
 
 
-def test_a_relay_leaves_files_to_their_writers_but_not_on_a_full_disk(bench):
+@pytest.mark.parametrize("free_bytes", [0, 4096 + 4095], ids=["full", "full with one segment more"])
+def test_a_relay_leaves_files_to_their_writers_but_not_on_a_full_disk(bench, free_bytes):
     reader, left = fill(bench), [1 << 40]
     kept = keeper(bench, Retention(limit_bytes=1), lambda: left[0], min_free_bytes=4096)
     fill(bench, count=1)
     assert (kept.is_due(), kept.is_due()) == (True, False), "a segment was filled"
     kept.apply(0)
     assert len(list(reader.directory.glob("spare-*"))) == MOST_SPARES
-    left[0] = 0
+    left[0] = 4096 + 4096
+    kept.apply(0)
+    assert len(list(reader.directory.glob("spare-*"))) == MOST_SPARES, "there is room for a segment"
+    left[0] = free_bytes
     kept.apply(0)
     assert not list(reader.directory.glob("spare-*"))

@@ -121,8 +121,8 @@ class ChannelReader:
         key = (description["channel"], description["partition"])
         cursor = self.cursors.pop(key)
         items: list[Record | Gap] = [*unpack_gaps(description, cursor.seq), *unpack_slab(description, data)]
-        records = [item for item in items if isinstance(item, Record)]
-        epoch = records[-1].place.epoch if records else cursor.epoch if "cut" not in description else -1
+        last = items[-1] if items else None  # gaps come first
+        epoch = last.place.epoch if isinstance(last, Record) else cursor.epoch if "cut" not in description else -1
         # What was just read goes to the end of the line: a busy partition does not starve the others.
         self.cursors[key] = Cursor(*key, seq=description["next_seq"], epoch=epoch)
         self.ends[key] = description["end"]

@@ -11,6 +11,8 @@ import msgspec
 from trapline.schemas.header import Header, Place
 from trapline.schemas.message import Buffer, Message, decode, decode_header
 
+_ONE_FRAME = 5  # numbers of the description of a record with one: most records are small, and readers busy with them
+
 
 class Record(msgspec.Struct, frozen=True):
     """One record: its place, when it was appended (us since 1970-01-01 UTC), and its frames as they were written.
@@ -60,6 +62,10 @@ def unpack_slab(description: Mapping[str, Any], data: memoryview) -> Iterator[Re
     channel, partition = description["channel"], description["partition"]
     attempts = description.get("attempts", 0)
     for row in description["records"]:
+        if len(row) == _ONE_FRAME:
+            seq, epoch, t_us, start, length = row
+            yield Record(Place(channel, partition, epoch, seq), t_us, [data[start : start + length]], attempts)
+            continue
         frames = [data[start : start + length] for start, length in zip(row[3::2], row[4::2], strict=True)]
         yield Record(Place(channel, partition, row[1], row[0]), row[2], frames, attempts)
 

@@ -41,8 +41,9 @@ _HEADER = struct.Struct("<IIQqQII")
 _CHECKSUM = struct.Struct("<Q")
 _SEALED = struct.Struct(f"<{_HEADER.size}sQ{HEADER_BYTES - _HEADER.size - _CHECKSUM.size}x")
 _LENGTH = struct.Struct("<Q")
+_ONE_LENGTH = struct.Struct(f"<Q{ALIGN - _LENGTH.size}x")
 _PADDINGS = [bytes(n) for n in range(ALIGN)]
-_JOINED_BYTES = 65536  # below this a copy is cheaper than a buffer of its own
+JOINED_BYTES = 65536  # below this a copy is cheaper than a buffer of its own
 
 
 class RecordHeader(NamedTuple):
@@ -68,20 +69,27 @@ def pack_record(epoch: int, seq: int, t_us: int, frames: Sequence[Buffer]) -> tu
     Large frames are among the buffers themselves, not copied.
     """
     lengths = [frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in frames]
-    size = 8 * len(lengths)
-    body: list[Buffer] = [struct.pack(f"<{len(lengths)}Q", *lengths), _PADDINGS[-size % ALIGN]]
-    size += -size % ALIGN
-    for frame, length in zip(frames, lengths, strict=True):
-        body += (frame, _PADDINGS[-length % ALIGN])
-        size += length + -length % ALIGN
+    size = -(-8 * len(lengths) // ALIGN) * ALIGN + sum([length + -length % ALIGN for length in lengths])
     start = _HEADER.pack(MAGIC, epoch, seq, t_us, size, len(lengths), 0)
-    if size <= _JOINED_BYTES:
-        joined = b"".join(body)
+    if size <= JOINED_BYTES:
+        joined = b"".join(_body(frames, lengths))
         return _SEALED.pack(start, xxhash.xxh3_64_intdigest(start + joined)), [joined], HEADER_BYTES + size
+    body = _body(frames, lengths)
     checksum = xxhash.xxh3_64(start)
     for part in body:
         checksum.update(part)
     return _SEALED.pack(start, checksum.intdigest()), [part for part in body if len(part)], HEADER_BYTES + size
+
+
+def _body(frames: Sequence[Buffer], lengths: Sequence[int]) -> list[Buffer]:
+    """Return what follows the header of a record."""
+    if len(lengths) == 1:
+        return [_ONE_LENGTH.pack(lengths[0]), frames[0], _PADDINGS[-lengths[0] % ALIGN]]
+    table = struct.pack(f"<{len(lengths)}Q", *lengths)
+    body: list[Buffer] = [table, _PADDINGS[-len(table) % ALIGN]]
+    for frame, length in zip(frames, lengths, strict=True):
+        body += (frame, _PADDINGS[-length % ALIGN])
+    return body
 
 
 def read_header(segment: Buffer, offset: int) -> RecordHeader:

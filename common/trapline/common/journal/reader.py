@@ -92,6 +92,11 @@ class PartitionReader:
         return sum(len(s.view) for s in self._segments)
 
     @property
+    def segment_bytes(self) -> int:
+        """Bytes of the newest segment file; 0 without one."""
+        return len(self._segments[-1].view) if self._segments else 0
+
+    @property
     def data_bytes(self) -> int:
         """Bytes of all records that are still there."""
         return sum(s.end for s in self._segments)

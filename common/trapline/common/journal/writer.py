@@ -15,8 +15,6 @@ from typing import Self
 
 from trapline.common.journal.epochs import load_epochs, save_epochs, sync_directory
 from trapline.common.journal.layout import (
-    HEADER_BYTES,
-    MAGIC_BYTES,
     MAX_FRAMES,
     Buffer,
     pack_record,
@@ -24,12 +22,11 @@ from trapline.common.journal.layout import (
     segment_files,
     segment_path,
 )
+from trapline.common.journal.open_segment import OpenSegment
 from trapline.common.journal.recovery import mark_synced, recover
 from trapline.common.journal.spares import take_spare
 
-_MAX_BUFFERS = 1000  # of one pwritev: IOV_MAX is 1024
 DEFAULT_SEGMENT_BYTES = 16 << 20
-_NO_HEADER = bytes(HEADER_BYTES)
 
 
 class JournalError(RuntimeError):
@@ -98,9 +95,9 @@ class JournalWriter:
         save_epochs(directory, self._epochs)
         self._offset, self._fresh = tail.offset, False
         self._t_us = tail.t_us
-        self._file = os.open(tail.segment, os.O_RDWR) if tail.segment else -1
-        self._size = os.fstat(self._file).st_size if tail.segment else 0
-        self._sealed, self._sealed_end = -1, 0  # the segment before while it is not synced, and the seq behind it
+        self._segment = OpenSegment(os.open(tail.segment, os.O_RDWR)) if tail.segment else None
+        self._sealed: OpenSegment | None = None  # the segment before while it is not synced
+        self._sealed_end = 0  # the seq behind it
 
     @property
     def epoch(self) -> int:
@@ -134,44 +131,35 @@ class JournalWriter:
             later, body, more = pack_record(self.epoch, seq, t_us, frames)
             buffers += (later, *body)
             size += more
-        if self._file < 0 or self._offset + size > self._size:
-            self._roll(size)
+        segment = self._segment
+        if segment is None or self._offset + size > segment.size:
+            segment = self._roll(size)
         if self._fresh:
-            self._begin()
-        # Behind it the file may hold what an earlier segment left there: no header but the next record's own.
-        end = _NO_HEADER[: self._size - self._offset - size]
-        behind = size - MAGIC_BYTES + len(end)
-        _pwritev(self._file, [header[MAGIC_BYTES:], *buffers, end], self._offset + MAGIC_BYTES, behind)
-        # The first word of the first header is the commit: readers walk from record to record, and see none of these
-        # before it. A whole header could be seen half written, and a record without a size be believed.
-        os.pwrite(self._file, header[:MAGIC_BYTES], self._offset)
+            # Before anything is written: a spare must not be found under its old name after a power cut.
+            sync_directory(self.directory)
+            segment.clear()
+            self._fresh = False
+        segment.put(self._offset, header, buffers, size)
         self._t_us = t_us
         self._offset += size
         self.next_seq += len(records)
         return first
 
-    def _roll(self, size: int) -> None:
+    def _roll(self, size: int) -> OpenSegment:
         """Go on in a new segment file that holds at least `size` bytes."""
-        if self._sealed >= 0:
+        if self._sealed:
             # Recovery looks at two segments: no third before the first is safe.
             self.sync()
         length = max(self._segment_bytes, size + padding(size))
         path = segment_path(self.directory, self.next_seq)
         self._check_limit(length)
         descriptor = take_spare(self.directory, length, path.name)
-        if descriptor is None:
-            descriptor = self._new_segment(length, path)
+        segment = OpenSegment(self._new_segment(length, path) if descriptor is None else descriptor)
         with self._files:
-            self._sealed, self._sealed_end = self._file, self.next_seq
-            self._file, self._offset, self._size = descriptor, 0, length
+            self._sealed, self._sealed_end = self._segment, self.next_seq
+            self._segment, self._offset = segment, 0
         self._fresh = True
-
-    def _begin(self) -> None:
-        """Make a new segment one without a record, under a name that outlives a power cut."""
-        # Before anything is written: a spare must not be found under its old name after a power cut.
-        sync_directory(self.directory)
-        os.pwrite(self._file, _NO_HEADER[: self._size], 0)
-        self._fresh = False
+        return segment
 
     def _new_segment(self, length: int, path: Path) -> int:
         self._check_disk(length)
@@ -202,10 +190,10 @@ class JournalWriter:
         """Make what was appended outlive a power cut, and return the seq before which that holds."""
         with self._files:
             seq = self.next_seq
-            if (seq == self.synced_seq and self._sealed < 0) or self._file < 0:
+            if (seq == self.synced_seq and not self._sealed) or not self._segment:
                 return self.synced_seq
             # Copies: this may run in a thread, and segments be closed meanwhile.
-            descriptors = [os.dup(file) for file in (self._sealed, self._file) if file >= 0]
+            descriptors = [os.dup(segment.descriptor) for segment in (self._sealed, self._segment) if segment]
         try:
             for descriptor in descriptors:
                 os.fdatasync(descriptor)
@@ -214,10 +202,10 @@ class JournalWriter:
                 os.close(descriptor)
         with self._files:
             self.synced_seq = max(self.synced_seq, seq)
-            if self._sealed >= 0 and self._sealed_end <= seq:
+            if self._sealed and self._sealed_end <= seq:
                 mark_synced(self.directory, self._sealed_end)
-                os.close(self._sealed)
-                self._sealed = -1
+                self._sealed.close()
+                self._sealed = None
         return self.synced_seq
 
     def close(self) -> None:
@@ -229,31 +217,17 @@ class JournalWriter:
         # On a full disk it stays open: the next writer begins an epoch, and nothing is lost.
         with contextlib.suppress(OSError):
             save_epochs(self.directory, self._epochs)
-        if self._file >= 0:
-            os.close(self._file)
+        if self._segment:
+            self._segment.close()
+        self._segment = None
         os.close(self._lock)
-        self._lock = self._file = -1
+        self._lock = -1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _pwritev(descriptor: int, buffers: list[Buffer], offset: int, size: int) -> None:
-    """Write all buffers, of `size` bytes: `os.pwritev` may stop early, and takes a bounded number."""
-    if len(buffers) <= _MAX_BUFFERS and os.pwritev(descriptor, buffers, offset) == size:
-        return
-    for start in range(0, len(buffers), _MAX_BUFFERS):
-        part = [memoryview(b).cast("B") for b in buffers[start : start + _MAX_BUFFERS]]
-        while part:
-            written = os.pwritev(descriptor, part, offset)
-            offset += written
-            while part and written >= len(part[0]):
-                written -= len(part.pop(0))
-            if part and written:
-                part[0] = part[0][written:]
 
 
 def _size_of(path: Path) -> int:

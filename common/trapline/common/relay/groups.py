@@ -126,9 +126,11 @@ class Groups:
     def __init__(self, lease_s: float) -> None:
         self.lease_s = lease_s
         self._shares: dict[Key, Share] = {}
+        self._forgotten: set[str] = set()
 
     def share(self, group: str, channel: str, partition: str) -> Share:
         """Return a group's share of a partition; a new group begins at the first record that is still there."""
+        self._forgotten.discard(group)
         return self._shares.setdefault((group, channel, partition), Share())
 
     def restore(self, key: Key, floor: int, done: Iterable[int], epoch: int) -> None:
@@ -195,7 +197,12 @@ class Groups:
         keys = sorted(key for key in self._shares if key[0] == group)
         for key in keys:
             del self._shares[key]
+        self._forgotten.add(group)
         return [(channel, partition) for _, channel, partition in keys]
+
+    def is_forgotten(self, group: str) -> bool:
+        """Tell whether a group was forgotten, and nobody leased for it since."""
+        return group in self._forgotten
 
     def take_dirty(self) -> Iterator[tuple[Key, Share]]:
         """Yield the shares that changed since they were last yielded."""

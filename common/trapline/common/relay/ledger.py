@@ -114,10 +114,14 @@ class Ledger:
         self.news.update(self.groups.release_worker(group, worker, failed=False))
 
     def _finish(self, request: Ack | Nack) -> None:
-        """Note what a worker says of its records. What does not exist cannot be done."""
+        """Note what a worker says of its records. What does not exist cannot be done.
+
+        Nor does a worker that had vanished bring a forgotten group back, which would pin the journal for nobody.
+        """
+        forgotten = self.groups.is_forgotten(request.group)
         for item in request.items:
             reader = self._partitions.get(item.channel, item.partition)
-            if reader is None or not stands(reader, item):
+            if forgotten or reader is None or not stands(reader, item):
                 self._counters["items_unknown"] += 1
                 continue
             share = share_of(self.groups, request.group, item.channel, item.partition, reader)

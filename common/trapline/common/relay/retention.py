@@ -76,11 +76,11 @@ class Keeper:
         """Take away sealed segments that are given up, and say which of them were still needed."""
         size = 0
         forced: list[Forced] = []
-        full = self._free_bytes() < self._min_free_bytes
+        scarce = self._is_scarce()
         for key, reader in self._catalogue:
-            if full:
+            if scarce:
                 drop_spares(reader.directory)  # they were counted when they were given up
-            size += self._give_up(key, reader, now_us, keep_spares=not full)
+            size += self._give_up(key, reader, now_us, keep_spares=not scarce)
             limit = self._rule(key).hard_limit_bytes
             while limit and reader.size_bytes > limit and self._may_drop(key, reader):
                 size += self._drop_oldest(key, reader, forced)
@@ -90,6 +90,11 @@ class Keeper:
             freed = self._drop_oldest(key, reader, forced)
             size, lacking = size + freed, lacking - freed
         return Freed(size, forced)
+
+    def _is_scarce(self) -> bool:
+        """Tell whether some writer would be refused its next segment, unless it has a spare."""
+        largest = max((reader.segment_bytes for _, reader in self._catalogue), default=0)
+        return self._free_bytes() < self._min_free_bytes + largest
 
     def _rule(self, key: Key) -> Retention:
         return self._rules.get(key[0]) or self._rules["*"]
