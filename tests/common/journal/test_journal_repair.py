@@ -7,6 +7,7 @@ import pytest
 from common_journal import record_size
 from mesh_runs import trapline
 from trapline.common.journal import JournalError, JournalWriter, PartitionReader
+from trapline.common.journal.epochs import load_epochs, save_epochs
 from trapline.common.journal.layout import segment_files
 from trapline.common.journal.repair import repair
 
@@ -69,6 +70,37 @@ def test_several_records_of_a_segment_may_be_damaged(journal):
     (mended,) = repair(journal)
     assert next((run.seq, run.end_seq) for run in mended.runs) == (PER_SEGMENT + 1, PER_SEGMENT + 2)
     assert readable(journal) == [s for s in range(4 * PER_SEGMENT) if s not in seqs]
+
+
+def test_what_a_recovery_cut_off_does_not_come_back_by_a_repair(tmp_path):
+    directory = tmp_path / "0"
+    with JournalWriter(directory, segment_bytes=4096) as writer:
+        for _ in range(6):
+            writer.append(FRAMES)
+    # The machine goes down, and the disk never got record 3: recovery cuts 3 to 5, whose bytes partly stay.
+    epochs = load_epochs(directory)
+    epochs.open, epochs.boot = True, "before"
+    save_epochs(directory, epochs)
+    path = segment_files(directory)[0][1]
+    data = bytearray(path.read_bytes())
+    data[3 * SIZE : 3 * SIZE + 64] = bytes(64)
+    path.write_bytes(data)
+    with JournalWriter(directory, segment_bytes=4096) as writer:
+        assert (writer.next_seq, writer.epoch) == (3, 1)
+        for _ in range(2):
+            writer.append([b"short"])
+        writer.append([bytes(8000)])
+    # Both short ones are damaged later: the old record 4 behind them is whole, and void.
+    data = bytearray(path.read_bytes())
+    small = record_size([b"short"])
+    for seq in (0, 1):
+        data[3 * SIZE + seq * small + 40] ^= 0xFF
+    path.write_bytes(data)
+    assert bytes(data[4 * SIZE :]).find(FRAMES[1]) > 0, "else there is nothing to come back"
+    (mended,) = repair(directory)
+    assert [(run.seq, run.end_seq) for run in mended.runs] == [(0, 3)]
+    reader = PartitionReader(directory)
+    assert (reader.readable_from(3), reader.next_seq) == (5, 6)
 
 
 def test_an_intact_journal_is_left_alone_and_one_in_use_is_refused(journal):
