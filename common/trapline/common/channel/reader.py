@@ -33,7 +33,8 @@ class ChannelReader:
     headers_only
         Leave out all frames but the first.
     max_bytes
-        Bound of what one `read` returns; a single record may be larger.
+        Bound of what one `read` returns; a single record may be larger. The default is a few images of 1024 x 1024: one
+        at a time costs reader and relay a wait for each.
 
     Attributes
     ----------
@@ -54,7 +55,7 @@ class ChannelReader:
     start: Start = "first"
     positions: Iterable[Cursor] = ()
     headers_only: bool = False
-    max_bytes: int = 8 << 20
+    max_bytes: int = 16 << 20
     max_records: int = 1000
     cursors: dict[PartitionKey, Cursor] = field(init=False)
     ends: dict[PartitionKey, int] = field(init=False, default_factory=dict)
