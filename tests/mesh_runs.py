@@ -55,25 +55,31 @@ def trapline(*arguments: str, cwd: Path, env: Mapping[str, str] = {}, timeout: f
     )
 
 
-def process(*paths: Path, store: str, cwd: Path, env: Mapping[str, str] = {}) -> dict[str, Any]:
+def process(*paths: Path, store: str, cwd: Path, env: Mapping[str, str] = {}, timeout: float = 100) -> dict[str, Any]:
     """Run `trapline process --json`, and return its last line."""
-    done = trapline("process", *map(str, paths), "--store", store, "--json", cwd=cwd, env=env)
+    done = trapline("process", *map(str, paths), "--store", store, "--json", cwd=cwd, env=env, timeout=timeout)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @contextlib.contextmanager
-def running(*arguments: str, cwd: Path, env: Mapping[str, str] = {}) -> Iterator[subprocess.Popen[str]]:
-    """Run a command while the block lasts; whatever is left of it is killed at the end."""
-    child = subprocess.Popen(
-        [*TRAPLINE, *arguments],
-        cwd=cwd,
-        env=environment({"PYTHONUNBUFFERED": "1"}, env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def running(
+    *arguments: str, cwd: Path, env: Mapping[str, str] = {}, output: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command while the block lasts; whatever is left of it is killed at the end.
+
+    What it says goes to a file, if there is one: nobody need read it for the command to go on.
+    """
+    with output.open("w") if output else contextlib.nullcontext(subprocess.PIPE) as said:
+        child = subprocess.Popen(
+            [*TRAPLINE, *arguments],
+            cwd=cwd,
+            env=environment({"PYTHONUNBUFFERED": "1"}, env),
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
     try:
         yield child
     finally:

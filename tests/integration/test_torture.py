@@ -88,14 +88,15 @@ def tortured_like_undisturbed(tmp_path: Path, frames: int, seconds: float) -> Co
         with server_directory() as database:
             env = {**SETTINGS, **store(database)}
             if name == "undisturbed":
-                report = process(images, store=str(cwd / "store"), cwd=cwd, env=env)
+                report = process(images, store=str(cwd / "store"), cwd=cwd, env=env, timeout=1800)
                 deaths = Counter()
             else:
                 arguments = ("process", str(images), "--store", str(cwd / "store"), "--json")
-                with running(*arguments, cwd=cwd, env=env) as child:
+                with running(*arguments, cwd=cwd, env=env, output=cwd / "output") as child:
                     wait_for(lambda cwd=cwd: list((cwd / "store" / "log").glob("database_dumper*")), what="the mesh")
                     deaths = torture(child, database, seconds, seed=frames)
-                    output = child.communicate(timeout=600)[0]
+                    child.wait(timeout=900)
+                output = (cwd / "output").read_text()
                 assert child.returncode == 0, output
                 report = json.loads(output.splitlines()[-1])
             variables = {**env, "TRAPLINE__MESH__DATA_DIRECTORY": str(cwd / "store")}

@@ -31,11 +31,12 @@ def tortured(directory: Path, frames: int, seconds: float) -> tuple[dict[str, st
     """Run a simulated telescope into a mesh that is tortured; return what was stored, and the deaths."""
     with server_directory() as database:
         env = {**NO_CLOCKS, **store(database)}
-        with running("up", "--simulate", "--frames", str(frames), cwd=directory, env=env) as child:
+        output = directory / "output"
+        with running("up", "--simulate", "--frames", str(frames), cwd=directory, env=env, output=output) as child:
             wait_for(lambda: recorded(directory) > 2, 120, "the first images")
             deaths = torture(child, database, seconds, seed=frames, names=FOLLOWING, stops=0.2)
-            output = child.communicate(timeout=900)[0]
-        assert child.returncode == 0, output
+            child.wait(timeout=900)
+        assert child.returncode == 0, output.read_text()
         return exports(env, directory), deaths
 
 
