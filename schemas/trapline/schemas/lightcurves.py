@@ -58,6 +58,14 @@ STATES = Table(
         Column("flux_min", "f8", "smallest integrated flux", "unit"),
         Column("flux_max", "f8", "largest integrated flux", "unit"),
         Column("last_seen_us", "i8", "start of the image of the last blind point, since 1970-01-01 UTC", "us"),
+        Column(
+            "flux_mean_weighted_err",
+            "f8",
+            "1-sigma error of flux_mean_weighted: 1 / sqrt(sum of 1 / error^2); NaN without points; absent from "
+            "older associators",
+            "unit",
+            optional=True,
+        ),
     ),
     prefix="states",
     optional=True,

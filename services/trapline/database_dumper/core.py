@@ -8,7 +8,7 @@ from typing import Any
 
 from trapline.database_dumper.binary_copy import Field, encode_rows
 from trapline.database_dumper.event_rows import event_row
-from trapline.database_dumper.image_rows import image_row
+from trapline.database_dumper.image_rows import image_row, limit_row
 from trapline.database_dumper.lightcurve_rows import Block, block_of, object_fields, point_fields, state_fields
 from trapline.database_dumper.triage_rows import triage_row
 from trapline.database_dumper.values import as_text, as_uuid, dataset_id
@@ -34,6 +34,7 @@ class RecordRows:
     forks: Sequence[Fork] = ()
     retired: Sequence[bytes] = ()
     verdict: Row | None = None
+    limit: Row | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Tables:
 
     datasets: list[Row]
     images: list[Row]
+    limits: list[Row]
     objects: Copied
     states: Copied
     points: Copied
@@ -82,7 +84,8 @@ def rows_of(place: Place, message: Message[Header]) -> RecordRows:
         return RecordRows(place, header.dataset, image=image_row(header))
     if isinstance(header, Lightcurves):
         block = block_of(header, message.arrays)
-        return RecordRows(place, header.dataset, block=block, forks=header.forks, retired=header.retired)
+        facts: dict[str, Any] = {"forks": header.forks, "retired": header.retired, "limit": limit_row(header)}
+        return RecordRows(place, header.dataset, block=block, **facts)
     if isinstance(header, Transients):
         return RecordRows(place, header.dataset, event=event_row(header))
     if isinstance(header, Triage):
@@ -102,6 +105,7 @@ def tables_of(records: Sequence[RecordRows], points_since: int | None = None) ->
     return Tables(
         datasets=[(as_uuid(dataset_id(name)), as_text(name)) for name in sorted(named)],
         images=[r.image for r in records if r.image],
+        limits=[r.limit for r in records if r.limit],
         objects=Copied.of([object_fields(with_points)] if with_points else []),
         states=Copied.of(state_fields(blocks)),
         points=Copied.of(point_fields(b) for b in with_points if points_since is None or b.t >= points_since),

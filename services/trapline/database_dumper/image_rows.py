@@ -9,12 +9,21 @@ import msgspec
 from trapline.database_dumper.values import as_integer, as_text, as_time, as_uuid, dataset_id
 from trapline.schemas.image import Band, Beam, Image
 from trapline.schemas.images import Images
+from trapline.schemas.lightcurves import Lightcurves
 
 COLUMNS = (
     "_id", "dataset", "t", "exposure_s", "instrument", "band", "freq_hz", "bandwidth_hz", "filter", "stokes", "unit",
     "noise", "nx", "ny", "centre_ra_deg", "centre_dec_deg", "radius_deg", "margin_px", "beam_major_deg",
     "beam_minor_deg", "beam_pa_deg", "wcs", "role", "origin", "rejected", "reasons", "flags",
 )  # fmt: skip
+LIMIT_COLUMNS = ("_id", "low", "high", "late")
+
+
+def limit_row(header: Lightcurves) -> tuple[Any, ...] | None:
+    """Return the values of `LIMIT_COLUMNS` of an image that was measured; None when it sets no limits."""
+    if header.image is None or header.request is not None or header.limit_low is None or header.limit_high is None:
+        return None
+    return (as_uuid(header.image.id), header.limit_low, header.limit_high, header.late)
 
 
 def image_row(header: Images) -> tuple[Any, ...] | None:

@@ -22,7 +22,9 @@ _MEASURED = (
 _OBJECT_COLUMNS = (
     "object_id", "object_ra_deg", "object_dec_deg", "object_err_ew_deg", "object_err_ns_deg", "first_seen_us", "kind",
 )  # fmt: skip
-_STATISTICS = ("flux_mean", "flux_mean_weighted", "flux_std", "flux_min", "flux_max", "v", "eta")
+_STATISTICS = (
+    "flux_mean", "flux_mean_weighted", "flux_mean_weighted_err", "flux_std", "flux_min", "flux_max", "v", "eta",
+)  # fmt: skip
 _MAX_INTEGER = (1 << 31) - 1
 _TAIL_BITS = (1 << 62) - 1
 
@@ -52,7 +54,7 @@ def block_of(header: Lightcurves, arrays: Arrays) -> Block | None:
         When rows come without an image, a start or a band, or a time does not fit.
     """
     points: dict[str, Column] = POINTS.select(arrays)
-    states: dict[str, Column] = STATES.select(arrays)
+    states: dict[str, Column] = _with_errors(STATES.select(arrays))
     if not len(points.get("kind", ())) and not len(states.get("n", ())):
         return None
     image = header.image
@@ -75,7 +77,7 @@ def _inherited(header: Lightcurves, arrays: Arrays) -> Iterator[tuple[bytes, Map
     SchemaError
         When a row names a band that the header does not.
     """
-    columns: dict[str, Column] = INHERITED.select(arrays)
+    columns: dict[str, Column] = _with_errors(INHERITED.select(arrays))
     numbers, bands = columns.pop("band", np.zeros(0, np.uint8)), header.inherited_bands
     if len(numbers) and int(numbers.max()) >= len(bands):
         raise SchemaError(f"inherited.band names band {numbers.max()}, and there are {len(bands)} `inherited_bands`")
@@ -83,6 +85,11 @@ def _inherited(header: Lightcurves, arrays: Arrays) -> Iterator[tuple[bytes, Map
         rows = {name: column[numbers == number] for name, column in columns.items()}
         timestamps(rows["last_seen_us"], "inherited.last_seen_us")
         yield as_text(bands[number].name).encode(), rows
+
+
+def _with_errors(states: dict[str, Column]) -> dict[str, Column]:
+    """Add what older associators did not tell, as unknown."""
+    return {"flux_mean_weighted_err": np.full(len(states["n"]), np.nan), **states} if states else states
 
 
 def point_fields(block: Block) -> dict[str, Field]:

@@ -101,6 +101,7 @@ async def write_rows(con: Connection, records: Sequence[RecordRows], binning: Bi
 
 async def _write_facts(con: Connection, tables: Tables) -> None:
     await _insert(con, "image", image_rows.COLUMNS, tables.images, "NOTHING")
+    await _insert(con, "image_limit", image_rows.LIMIT_COLUMNS, tables.limits, "NOTHING")
     await copy_over(con, "object", tables.objects, _RENEW_OBJECT)
     renewed = ", ".join(f"{name} = excluded.{name}" for name in tables.states.columns if name not in _KEYS)
     await copy_over(con, "object_state", tables.states, f"(object, band) DO UPDATE SET {renewed}")
