@@ -70,7 +70,8 @@ class Extractor:
 async def run(context: Context) -> None:
     """Measure images and answer requests until told to drain."""
     loop, follower = asyncio.get_running_loop(), Follower(context)
-    nearby = Nearby(context.config.journal_directory)
+    journals = context.config.journal_directory
+    nearby = Nearby(journals)
 
     def lookup(place: Place) -> Record | None:
         if (found := nearby.at(place)) is not None:
@@ -82,7 +83,10 @@ async def run(context: Context) -> None:
     handler = Extractor(settings, follower.current, lookup)
     following = asyncio.create_task(follower.follow(), name="follow the watchlist")
     try:
-        await Worker(context, handler, ExtractorConfig.reads).run()
+        # What is asked for again is in no hurry: it waits for images, and its processor time for the services that
+        # take these on.
+        worker = Worker(context, handler, ExtractorConfig.reads, behind=("remeasure",), nearby=Nearby(journals))
+        await worker.run()
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
