@@ -40,6 +40,8 @@ class SkyWcs:
         frame = wcs_to_celestial_frame(wcs)
         self._frame = None if isinstance(frame, ICRS) else frame
         self._rotation = None if self._frame is None else _rotation(self._frame)
+        sx, sy = wcs.proj_plane_pixel_scales()
+        self._scale_deg = float(sx.to_value("deg")), float(sy.to_value("deg"))
 
     def to_sky(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Float, Float]:
         """Return (ra_deg, dec_deg) of pixel positions; any shape, broadcast."""
@@ -68,8 +70,7 @@ class SkyWcs:
 
     def scale_deg(self) -> tuple[float, float]:
         """Return the size of the reference pixel along (x, y), in degrees."""
-        sx, sy = self._wcs.proj_plane_pixel_scales()
-        return float(sx.to_value("deg")), float(sy.to_value("deg"))
+        return self._scale_deg
 
     def axes_at(self, x: npt.ArrayLike, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the local Jacobian: degrees on the sky (east, north) per pixel (x, y), shape (n, 2, 2)."""

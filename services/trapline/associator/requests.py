@@ -112,8 +112,11 @@ class Recent:
     def covering(self, objects: Rows, rows: RowNumbers) -> Iterable[tuple[Folded, Pairs]]:
         """Yield each image that covers some of these objects, with the pairs."""
         ra, dec = objects["watch_ra_deg"][rows].copy(), objects["watch_dec_deg"][rows].copy()
-        for images in self.bands.values() if len(rows) else ():
-            for image in images:
-                covered = covered_at(image.footprint, image.order, ra, dec)
-                if covered.any():
-                    yield image, Pairs.of(objects, rows[covered], Kind.BACKFILL)
+        known: dict[tuple[Footprint, int], Pairs] = {}
+        for image in (one for images in self.bands.values() for one in images) if len(rows) else ():
+            # Images of one field have one footprint: what it covers is found once, and its pairs are the same.
+            key = (image.footprint, image.order)
+            if key not in known:
+                known[key] = Pairs.of(objects, rows[covered_at(*key, ra, dec)], Kind.BACKFILL)
+            if len(known[key]):
+                yield image, known[key]

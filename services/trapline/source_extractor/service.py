@@ -9,6 +9,7 @@ from typing import cast
 
 from trapline.common.channel import Record, RelayRefusedError, RelayUnreachableError
 from trapline.common.channel.lookup import record_at
+from trapline.common.channel.nearby import Nearby
 from trapline.common.runtime.context import Backoff, Context
 from trapline.common.runtime.daemon import Service
 from trapline.common.runtime.worker import Worker
@@ -69,8 +70,12 @@ class Extractor:
 async def run(context: Context) -> None:
     """Measure images and answer requests until told to drain."""
     loop, follower = asyncio.get_running_loop(), Follower(context)
+    journals = context.config.journal_directory
+    nearby = Nearby(journals)
 
     def lookup(place: Place) -> Record | None:
+        if (found := nearby.at(place)) is not None:
+            return found
         return asyncio.run_coroutine_threadsafe(_patiently(context, place), loop).result()
 
     settings = cast("ExtractorConfig", context.section)
@@ -78,7 +83,10 @@ async def run(context: Context) -> None:
     handler = Extractor(settings, follower.current, lookup)
     following = asyncio.create_task(follower.follow(), name="follow the watchlist")
     try:
-        await Worker(context, handler, ExtractorConfig.reads).run()
+        # What is asked for again is in no hurry: it waits for images, and its processor time for the services that
+        # take these on.
+        worker = Worker(context, handler, ExtractorConfig.reads, behind=("remeasure",), nearby=Nearby(journals))
+        await worker.run()
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -16,6 +16,7 @@ from astropy.io.fits import Header as FitsHeader
 
 from trapline.common.channel import Channels, RelayRefusedError, RelayUnreachableError
 from trapline.common.channel.lookup import record_at
+from trapline.common.channel.nearby import Nearby
 from trapline.common.runtime.context import Context
 from trapline.common.wcs import WcsError, parse_wcs
 from trapline.schemas.columns import SchemaError
@@ -33,10 +34,10 @@ Images = Mapping[Place, Message[ImagesHeader] | None]
 """records by their places; None where there is no image any more"""
 
 
-async def images_of(connection: Channels, messages: Iterable[Message[Header]]) -> Images:
-    """Return the images of messages that open an event, each fetched once, all at the same time."""
+async def images_of(connection: Channels, messages: Iterable[Message[Header]], nearby: Nearby | None = None) -> Images:
+    """Return the images of messages that open an event: those `nearby`, the others fetched once, at the same time."""
     places = list(dict.fromkeys(place for m in messages if (place := _wanted(m)) is not None))
-    return dict(zip(places, await asyncio.gather(*(_image_at(connection, p) for p in places)), strict=True))
+    return dict(zip(places, await asyncio.gather(*(_image_at(connection, p, nearby) for p in places)), strict=True))
 
 
 def with_cutouts(
@@ -93,10 +94,10 @@ def _with_cutout(context: Context, message: Message[Header], images: Images, sid
     return Message(msgspec.structs.replace(header, cutout_wcs=cards), {**message.arrays, CUTOUT.name: pixels})
 
 
-async def _image_at(connection: Channels, place: Place) -> Message[ImagesHeader] | None:
+async def _image_at(connection: Channels, place: Place, nearby: Nearby | None) -> Message[ImagesHeader] | None:
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            record = await record_at(connection, place)
+            record = await record_at(connection, place, nearby=nearby)
         message = record.message if record else None
     except (TimeoutError, RelayUnreachableError, RelayRefusedError, SchemaError):
         return None

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from trapline.common.channel.nearby import Nearby
 from trapline.common.runtime.context import Context
 from trapline.common.runtime.daemon import Service
 from trapline.common.runtime.fold import FoldRunner
@@ -82,18 +83,21 @@ class FinderRunner(FoldRunner[FinderState]):
         self._finder = FinderFold(settings)
         super().__init__(context, self._finder)
         self._side_px = settings.cutout_px
+        self._nearby = Nearby(context.config.journal_directory)
 
     async def finish(self, messages: list[Message[Header]]) -> list[Message[Header]]:
         """Return events with the pixels about them and where the time went, as far as that is still there.
 
-        All of it is looked up at once: an event waits for one answer of the relay.
+        All of it is looked up at once, and what is on this host without its relay: an event waits for one answer.
         """
         folded, self._finder.opening = self._finder.opening, {}
         if not any(opens(message.header) for message in messages):
             return messages
-        connection = self._context.connection
+        connection, nearby = self._context.connection, self._nearby
         wanted = messages if self._side_px else []
-        images, told = await asyncio.gather(images_of(connection, wanted), timelines_of(connection, folded))
+        images, told = await asyncio.gather(
+            images_of(connection, wanted, nearby), timelines_of(connection, folded, nearby)
+        )
         return with_timelines(with_cutouts(self._context, messages, images, self._side_px), folded, told)
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from trapline.common.channel import Channels, RelayRefusedError, RelayUnreachableError
 from trapline.common.channel.lookup import record_at
+from trapline.common.channel.nearby import Nearby
 from trapline.schemas.columns import SchemaError
 from trapline.schemas.header import Header, Place
 from trapline.schemas.lightcurves import Lightcurves
@@ -25,9 +26,10 @@ Folded = Mapping[Place, Lightcurves]
 """headers of the records of `lightcurves` that open events, by their places"""
 
 
-async def timelines_of(connection: Channels, folded: Folded) -> dict[Place, list[Stage]]:
+async def timelines_of(connection: Channels, folded: Folded, nearby: Nearby | None = None) -> dict[Place, list[Stage]]:
     """Return when each of these records, and what it was made of, was published: empty where that is gone."""
-    return dict(zip(folded, await asyncio.gather(*(_stages(connection, h) for h in folded.values())), strict=True))
+    found = await asyncio.gather(*(_stages(connection, header, nearby) for header in folded.values()))
+    return dict(zip(folded, found, strict=True))
 
 
 def with_timelines(
@@ -53,16 +55,16 @@ def _with_timeline(message: Message[Header], folded: Lightcurves, stages: list[S
     return Message(msgspec.structs.replace(header, timeline=stages), message.arrays)
 
 
-async def _stages(connection: Channels, folded: Lightcurves) -> list[Stage]:
+async def _stages(connection: Channels, folded: Lightcurves, nearby: Nearby | None) -> list[Stage]:
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            inputs = await asyncio.gather(*(_header(connection, place) for place in folded.consumed))
+            inputs = await asyncio.gather(*(_header(connection, place, nearby) for place in folded.consumed))
     except (TimeoutError, RelayUnreachableError, RelayRefusedError, SchemaError):
         return []
     known = [header for header in (*inputs, folded) if header is not None]
     return sorted((Stage(header.producer, header.t_pub_us) for header in known), key=lambda stage: stage.t_pub_us)
 
 
-async def _header(connection: Channels, place: Place) -> Header | None:
-    record = await record_at(connection, place, headers_only=True)
+async def _header(connection: Channels, place: Place, nearby: Nearby | None) -> Header | None:
+    record = await record_at(connection, place, headers_only=True, nearby=nearby)
     return record.header if record else None

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import threading
 
 import msgspec
 import pytest
 
+from trapline.common.channel.nearby import Nearby
 from trapline.common.ids import fact_id
 from trapline.common.journal import PartitionReader
 from trapline.common.runtime.daemon import open_context
@@ -17,6 +19,7 @@ from trapline.schemas.images import Images
 from trapline.schemas.message import Message, decode, decode_header, encode
 from trapline.schemas.sources import COLUMNS, SCHEMA, Sources
 from trapline.schemas.status import DeadLetter
+from trapline.schemas.watchlist import Remeasure
 from waiting import until
 
 IMAGE = next(m for m in example_messages() if isinstance(m.header, Images))
@@ -206,3 +209,46 @@ async def test_a_worker_waits_for_a_relay_that_is_not_there_and_says_why(config)
     async with working(config, lambda _: []) as (context, _):
         await until(lambda: context.state == "waiting")
         assert "no answer from the relay" in context.last_error
+
+
+ASK = next(m for m in example_messages() if isinstance(m.header, Remeasure))
+
+
+@pytest.fixture
+async def requests(config, relay):
+    async with open_context("associator", config, "0") as context:
+        frames = [
+            encode(Message(msgspec.structs.replace(ASK.header, id=fact_id(0, "ask", n)), ASK.arrays)) for n in range(9)
+        ]
+        context.outputs.writer("remeasure").append_many(frames)
+        yield
+
+
+@pytest.mark.usefixtures("requests")
+async def test_what_stands_behind_waits_for_images_that_come_later_and_leaves_others_the_processor(config, images):
+    gate, handled, niceness = threading.Event(), [], {}
+
+    def handle(record):
+        niceness.setdefault(record.place.channel, os.nice(0))
+        handled.append((record.place.channel, record.place.seq, record.message.arrays.keys()))
+        if record.place.channel == "remeasure":
+            gate.wait(20)
+        return []
+
+    async with open_context("source_extractor", config, "0") as context:
+        nearby = Nearby(config.journal_directory)
+        worker = Worker(context, handle, ("images", "remeasure"), behind=("remeasure",), nearby=nearby)
+        work = asyncio.create_task(worker.run())
+        await until(lambda: handled)
+        images(*range(5))
+        await until(lambda: worker._hands.lots[0].waiting)
+        gate.set()
+        await until(lambda: len({place[:2] for place in handled}) == 14)
+        context.draining.set()
+        await asyncio.wait_for(work, 20)
+    assert [channel for channel, _, _ in handled[:2]] == ["remeasure", "images"]
+    order = list(dict.fromkeys((channel, seq) for channel, seq, _ in handled))
+    assert [seq for channel, seq in order if channel == "images"] == list(range(5))
+    # Pixels that are on this host do not travel, and are there.
+    assert all(names == IMAGE.arrays.keys() for channel, _, names in handled if channel == "images")
+    assert niceness == {"images": os.nice(0), "remeasure": min(19, os.nice(0) + 10)}

@@ -33,13 +33,19 @@ class GroupMember:
     lease_s: float = 0.3
     """how long a lease lasts: short until the relay has said it"""
 
-    async def lease(self, max_records: int, wait_s: float) -> list[Record]:
-        """Return records for this worker; empty when none came within `wait_s`."""
+    async def lease(
+        self, max_records: int, wait_s: float, *, channels: Iterable[str] | None = None, headers_only: bool = False
+    ) -> list[Record]:
+        """Return records for this worker, of all its channels or of some; empty when none came within `wait_s`.
+
+        With `headers_only` those of this host come without the other frames.
+        """
         request = Lease(
             group=self.group,
             worker=self.worker,
-            channels=list(self.channels),
+            channels=list(self.channels if channels is None else channels),
             max_records=max_records,
+            headers_only=headers_only,
             wait_ms=int(wait_s * 1000),
         )
         reply = await self.connection.lease(request)

@@ -55,7 +55,7 @@ class MeshConnection:
         self._searched_at = float("-inf")
         self._lease_s = 1.0
         self._fetches = FetchWaits()
-        self._leases = LeaseWaits()
+        self._leases = LeaseWaits(self._home)
 
     @property
     def address(self) -> str:

@@ -131,7 +131,7 @@ class FetchWaits:
 
 @dataclass
 class _Worker:
-    """What a worker waits for at each relay, and what has come and was not taken."""
+    """What a worker waits for at each relay, of some channels, and what has come and was not taken."""
 
     asked: dict[Peer, Task] = field(default_factory=dict)
     ready: deque[tuple[Peer, Reply]] = field(default_factory=deque)
@@ -159,12 +159,14 @@ class _Worker:
 class LeaseWaits:
     """Leases that wait at several relays. What one brought while the worker was busy is extended with what it holds."""
 
-    def __init__(self) -> None:
-        self._workers: dict[tuple[str, str], _Worker] = {}
+    def __init__(self, home: Peer) -> None:
+        self._home = home
+        self._workers: dict[tuple[str, str], dict[tuple[str, ...], _Worker]] = {}
 
     async def wait(self, request: Lease, peers: Sequence[Peer]) -> tuple[Peer, Reply] | None:
         """Return what the first relay brings; None when none did in time."""
-        worker = self._workers.setdefault((request.group, request.worker), _Worker())
+        waiting = self._workers.setdefault((request.group, request.worker), {})
+        worker = waiting.setdefault(tuple(request.channels), _Worker())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + request.wait_ms / 1000
         if found := worker.take(loop.time()):
@@ -183,28 +185,30 @@ class LeaseWaits:
 
     def on_the_way(self, group: str, worker: str, peer: Peer) -> list[Item]:
         """Return what a relay has leased to a worker who has not taken it yet."""
-        found = self._workers.get((group, worker))
-        if found is None:
-            return []
-        found.collect(asyncio.get_running_loop().time())
-        slabs = [slab for p, reply in found.ready if p is peer for slab in reply.values["slabs"]]
+        waiting = self._workers.get((group, worker), {}).values()
+        for found in waiting:
+            found.collect(asyncio.get_running_loop().time())
+        ready = (came for found in waiting for came in found.ready)
+        slabs = [slab for p, reply in ready if p is peer for slab in reply.values["slabs"]]
         return [Item(s["channel"], s["partition"], *entry[:2]) for s in slabs for entry in s["records"]]
 
     def forget(self, group: str, worker: str) -> None:
         """Forget what is on its way to a worker that leaves."""
-        found = self._workers.pop((group, worker), None)
-        for task in found.asked.values() if found else ():
-            task.cancel()
+        for found in self._workers.pop((group, worker), {}).values():
+            for task in found.asked.values():
+                task.cancel()
 
     async def close(self) -> None:
         """Wait for nothing any more."""
-        await _end([task for worker in self._workers.values() for task in worker.asked.values()])
+        waiting = (worker for found in self._workers.values() for worker in found.values())
+        await _end([task for worker in waiting for task in worker.asked.values()])
 
-    @staticmethod
-    def _ask(worker: _Worker, request: Lease, peers: Iterable[Peer], now: float) -> None:
+    def _ask(self, worker: _Worker, request: Lease, peers: Iterable[Peer], now: float) -> None:
         for peer in peers:
             if peer not in worker.asked and peer.trouble is None and worker.refused_until.get(peer, 0.0) <= now:
-                own = msgspec.structs.replace(request)
+                # What another host has must travel.
+                here = request.headers_only and peer is self._home
+                own = msgspec.structs.replace(request, headers_only=here)
                 task = asyncio.create_task(peer.connection.lease(own), name=f"lease from {peer.address}")
                 task.add_done_callback(_retrieve)
                 worker.asked[peer] = task

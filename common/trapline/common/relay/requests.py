@@ -74,6 +74,9 @@ class Lease(Request, tag="lease"):
     worker: Name
     channels: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=16)]
     max_records: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    headers_only: Annotated[
+        bool, doc("leave out all frames but the first: for a worker that has the journal itself")
+    ] = False
     wait_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAIT_MS)] = 0
 
 

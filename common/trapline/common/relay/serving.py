@@ -113,6 +113,7 @@ def serve_lease(
                 left -= 1
                 attempts = share.take(seq, request.worker, now + groups.lease_s)
                 slab = reader.slab(seq, max_bytes=1, max_records=1)
+                slab = only_headers(slab) if request.headers_only else slab
                 budget -= len(slab.data)
                 description = {"channel": channel, "partition": name, "attempts": attempts}
                 yield description | {"records": slab.rows}, slab.data

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,8 +20,8 @@ class HangError(RuntimeError):
     """Work took longer than it may. The text has the stack of its thread. The process must end: the thread will not."""
 
 
-async def in_thread(work: Callable[[], T], limit_s: float) -> T:
-    """Run something in a thread and return its result.
+async def in_thread(work: Callable[[], T], limit_s: float, pool: Executor | None = None) -> T:
+    """Run something in a thread, of a pool if one is given, and return its result.
 
     Only time in which this process ran counts: one that was stopped and continued has not hung.
 
@@ -34,7 +36,8 @@ async def in_thread(work: Callable[[], T], limit_s: float) -> T:
         thread.append(threading.get_ident())
         return work()
 
-    task = asyncio.ensure_future(asyncio.to_thread(run))
+    context = contextvars.copy_context()
+    task = asyncio.get_running_loop().run_in_executor(pool, context.run, run)
     try:
         if await _done_within(task, limit_s):
             return task.result()

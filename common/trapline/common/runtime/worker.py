@@ -6,44 +6,25 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 
 from trapline.common.channel import GroupMember, Record, RelayRefusedError, RelayUnreachableError
+from trapline.common.channel.lookup import record_at
+from trapline.common.channel.nearby import Nearby
 from trapline.common.runtime.context import Backoff, Context, Stopwatch
 from trapline.common.runtime.dead_letters import dead_letter
+from trapline.common.runtime.hands import Hands, Lot, lots_of
 from trapline.common.runtime.hang import HangError, in_thread
 from trapline.common.runtime.publishing import publish
+from trapline.schemas.columns import SchemaError
 from trapline.schemas.header import Header
 from trapline.schemas.message import Message
 
 Handler = Callable[[Record], Iterable[Message[Header]]]
 
-_PREFETCH = 1  # records leased ahead, so that the next one is here when the last is done
 _WAIT_S = 1.0
-
-
-@dataclass
-class _Hands:
-    """What a worker holds: leased and waiting, in the handler, and done but not yet acknowledged."""
-
-    waiting: asyncio.Queue[Record] = field(default_factory=asyncio.Queue)
-    held: dict[tuple[str, str, int], Record] = field(default_factory=dict)
-    handling: Record | None = None
-    done: list[Record] = field(default_factory=list)
-
-    def take_up(self, record: Record) -> None:
-        """Hold a record, unless it is a second copy of one that is held."""
-        key = (record.place.channel, record.place.partition, record.place.seq)
-        if key not in self.held:
-            self.held[key] = record
-            self.waiting.put_nowait(record)
-
-    def let_go(self, records: Iterable[Record]) -> None:
-        """Hold records no more."""
-        for record in records:
-            self.held.pop((record.place.channel, record.place.partition, record.place.seq), None)
 
 
 class Worker:
@@ -52,14 +33,36 @@ class Worker:
     The handler runs in a thread, and keeps nothing between records: another worker may get the next one. What it
     returns is appended and synced before its input is acknowledged; so a death at any time only repeats work, and the
     ids of the repeated output are the same. A handler that hangs ends the process, with an attempt counted.
+
+    Parameters
+    ----------
+    context
+        The process.
+    handler
+        Called with each record.
+    channels
+        What is read.
+    behind
+        Those of the channels whose records wait as long as there are others: never more than one of them is finished
+        before another's turn, and the thread that handles them leaves the processor to everyone else.
+    nearby
+        Journals of this host, where it has them: records that are there do not travel.
     """
 
-    def __init__(self, context: Context, handler: Handler, channels: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        handler: Handler,
+        channels: tuple[str, ...],
+        *,
+        behind: tuple[str, ...] = (),
+        nearby: Nearby | None = None,
+    ) -> None:
         self._context = context
         self._handler = handler
         self._member = GroupMember(context.connection, context.service, context.name, channels)
-        self._hands = _Hands()
-        self._room = asyncio.Semaphore(1 + _PREFETCH)
+        self._nearby = nearby
+        self._hands = Hands(lots_of(channels, behind))
 
     async def run(self) -> None:
         """Work until told to drain; then finish the record in hand and give back the others.
@@ -70,7 +73,8 @@ class Worker:
             When a handler hangs. What was done is acknowledged, the rest given back: the process can end.
         """
         self._context.fine()
-        tasks = [asyncio.create_task(task) for task in (self._lease(), self._extend(), self._acknowledge())]
+        works = (*map(self._lease, self._hands.lots), self._extend(), self._acknowledge())
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             while (record := await self._next(tasks)) is not None:
                 await self._handle(record)
@@ -83,7 +87,7 @@ class Worker:
     async def _next(self, tasks: Iterable[asyncio.Task[None]]) -> Record | None:
         """Return the next record; None when draining. A task that ends ends the worker."""
         draining = asyncio.ensure_future(self._context.draining.wait())
-        arriving = asyncio.ensure_future(self._hands.waiting.get())
+        arriving = asyncio.ensure_future(self._hands.next())
         try:
             await asyncio.wait({draining, arriving, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
@@ -94,22 +98,26 @@ class Worker:
             draining.cancel()
             arriving.cancel()
 
-    async def _lease(self) -> None:
-        backoff = Backoff()
+    async def _lease(self, lot: Lot) -> None:
+        backoff, near = Backoff(), self._nearby is not None
         while True:
-            await self._room.acquire()
+            await lot.short.wait()
             try:
-                records = await self._member.lease(1, _WAIT_S)
+                records = await self._member.lease(lot.at_once, _WAIT_S, channels=lot.channels, headers_only=near)
                 self._context.fine()
                 backoff.reset()
+                for record in records:
+                    self._hands.take_up(await self._whole(record))
             except (RelayUnreachableError, RelayRefusedError) as error:
                 self._context.trouble(error)
                 await asyncio.sleep(backoff.next_s())
-                records = []
-            for record in records:
-                self._hands.take_up(record)
-            if not records:
-                self._room.release()
+
+    async def _whole(self, record: Record) -> Record:
+        """Return a leased record with all its frames, of which the first may have come alone."""
+        if self._nearby is None or not _lacks_frames(record):
+            return record
+        found = await record_at(self._context.connection, record.place, nearby=self._nearby)
+        return msgspec.structs.replace(found, attempts=record.attempts) if found else record
 
     async def _extend(self) -> None:
         while True:
@@ -139,12 +147,12 @@ class Worker:
                 await self._failed(record, traceback.format_exc())
             finally:
                 hands.handling = None
-                self._room.release()
 
     async def _call(self, record: Record) -> list[Message[Header]]:
         with Stopwatch(self._context):
             limit_s = self._context.config.runtime.max_runtime_s
-            messages = await in_thread(lambda: list(self._handler(record)), limit_s)
+            pool = self._hands.lot_of(record).pool
+            messages = await in_thread(lambda: list(self._handler(record)), limit_s, pool)
         self._context.counters["handled"] += 1
         return messages
 
@@ -189,3 +197,11 @@ class Worker:
         await self._flush()
         with contextlib.suppress(RelayUnreachableError, RelayRefusedError):
             await self._member.leave()
+
+
+def _lacks_frames(record: Record) -> bool:
+    try:
+        return len(record.frames) == 1 and bool(record.header.frames)
+    except SchemaError:
+        # Whoever handles it says what is wrong with it.
+        return False
