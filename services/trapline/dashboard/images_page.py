@@ -23,11 +23,11 @@ from trapline.common.store.population import bands_of
 from trapline.common.wcs import WcsError, parse_wcs
 from trapline.dashboard.events import Row, time_of
 from trapline.dashboard.picture import shrunk
-from trapline.dashboard.questions import filters_of
+from trapline.dashboard.questions import filters_of, paging_of
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
 from trapline.dashboard.tables import Column, json_response, plain, stored_rows, table_response
-from trapline.dashboard.units import all_converted, converted, unit_of
+from trapline.dashboard.units import all_converted, converted, factor, unit_of
 from trapline.schemas.columns import Array, array_to_ids
 from trapline.schemas.image import Image
 from trapline.schemas.images import Images
@@ -51,11 +51,9 @@ async def show_list(request: Request) -> Response:
     site, query = site_of(request), request.query_params
     await site.look()
     dataset = site.context.config.mesh.dataset
-    before = UUID(query["before"]) if query.get("before") else None
-    after = UUID(query["after"]) if query.get("after") else None
     limit = site.settings.page_rows
     async with site.store() as con:
-        rows = await page(con, "images", filters_of(query, dataset), limit=limit, before=before, after=after)
+        rows = await page(con, "images", filters_of(query, dataset), limit=limit, **paging_of(query))
         bands = await bands_of(con, dataset)
     counts = {image.id: count for image, count in _source_counts(site)}
     rows = all_converted(rows, unit_of(request))
@@ -146,8 +144,13 @@ async def show_one(request: Request) -> Response:
     around = _neighbours(site, key)
     wanted, has_pixels = unit_of(request), entry is not None
     rows = [converted({**source, "unit": row["unit"]}, wanted) for source in _source_rows(found)]
-    row = converted(row, wanted)
-    return await site.render(request, "image.html", row=row, sources=rows, has_pixels=has_pixels, around=around)
+    values: dict[str, Any] = {
+        "sources": rows,
+        "has_pixels": has_pixels,
+        "around": around,
+        "factor": factor(row["unit"], wanted),
+    }
+    return await site.render(request, "image.html", row=converted(row, wanted), **values)
 
 
 async def pixels(request: Request) -> Response:

@@ -93,7 +93,7 @@
     const [sx, sy] = where(event);
     if (drag) { view.x += sx - drag[0]; view.y += sy - drag[1]; drag = [sx, sy]; paint(); return; }
     const [x, y] = toPixel(sx, sy), i = Math.round(x), j = Math.round(y), inside = i >= 0 && j >= 0 && i < head.nx && j < head.ny;
-    readout.textContent = inside ? `${sky(x, y)} · pixel ${((x + 0.5) * head.block - 0.5).toFixed(1)}, ${((y + 0.5) * head.block - 0.5).toFixed(1)} · ${pixels[j * head.nx + i].toPrecision(4)}` : "";
+    readout.textContent = inside ? `${sky(x, y)} · pixel ${((x + 0.5) * head.block - 0.5).toFixed(1)}, ${((y + 0.5) * head.block - 0.5).toFixed(1)} · ${(pixels[j * head.nx + i] * canvas.dataset.factor).toPrecision(4)} ${canvas.dataset.unit}` : "";
   });
   canvas.addEventListener("pointerdown", (event) => { drag = where(event); canvas.setPointerCapture(event.pointerId); });
   canvas.addEventListener("pointerup", () => { drag = null; });

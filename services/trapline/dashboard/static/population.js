@@ -9,8 +9,9 @@
 
   const id = (i) => [...ids.subarray(16 * i, 16 * i + 16)].map((b) => b.toString(16).padStart(2, "0")).join("").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
   const load = async () => {
-    const band = document.getElementById("band").value;
-    const answer = await fetch(`/objects/population.bin${band ? `?band=${encodeURIComponent(band)}` : ""}`);
+    const query = new URLSearchParams({ band: document.getElementById("band").value }), unit = new URLSearchParams(location.search).get("unit");
+    if (unit) query.set("unit", unit);
+    const answer = await fetch(`/objects/population.bin?${query}`);
     if (!answer.ok) { readout.textContent = (await answer.text()).trim(); return; }
     const buffer = await answer.arrayBuffer();
     count = buffer.byteLength / 32;
