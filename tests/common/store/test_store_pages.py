@@ -15,10 +15,22 @@ from trapline.common.testing.postgres import run_sql
 N = 137
 ID = "('01890000' || lpad(to_hex({0}), 4, '0') || '80008000' || lpad(to_hex({1}), 12, '0'))::uuid"
 OF = ID.format("i / 10", "i")
+ELSE = ID.format("9999", "i")
 DATASET = "00000000-0000-8000-8000-000000000001"
+OTHER = "00000000-0000-8000-8000-000000000002"
 T = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS = (
-    f"INSERT INTO dataset VALUES ('{DATASET}', 'default')",
+    f"INSERT INTO dataset VALUES ('{DATASET}', 'default'), ('{OTHER}', 'other')",
+    # Those of another dataset come first whatever is asked for.
+    f"""
+    INSERT INTO object SELECT {ELSE}, '{OTHER}', 359 - i, i, 1, 1, '2020-01-01', '2030-01-01', NULL, 0, false,
+        NULL FROM generate_series(0, 99) AS i
+    """,
+    f"""
+    INSERT INTO object_state SELECT {ELSE}, {ELSE}, s, s, s, s, s, s, s,
+        '2030-01-01', s, s, '60 MHz', 'Jy' FROM generate_series(0, 99) AS i,
+        LATERAL (SELECT (i % 2) * 1e6 - 1 AS s) AS it
+    """,
     f"""
     INSERT INTO object SELECT {OF}, '{DATASET}', i, 20, 1e-3, 1e-3, timestamptz '2026-01-01' + i % 9 * interval '1 us',
         timestamptz '2026-01-02', NULL, 0, false, NULL FROM generate_series(0, {N - 1}) AS i
@@ -58,12 +70,13 @@ async def walked(con, what, column, *, descending, limit=10):
 
 
 @pytest.mark.parametrize("descending", [True, False], ids=["down", "up"])
-@pytest.mark.parametrize(
-    ("what", "column"),
-    [(what, column) for what in ("objects", "images") for column in sorted(LISTS[what].sorts)],
-    ids=str,
-)
-async def test_every_row_is_on_one_page_in_the_order_of_any_column_and_back(con, what, column, descending):
+@pytest.mark.parametrize("what", ["objects", "images"])
+async def test_every_row_is_on_one_page_in_the_order_of_any_column_and_back(con, what, descending):
+    for column in LISTS[what].sorts:
+        await walked_both_ways(con, what, column, descending=descending)
+
+
+async def walked_both_ways(con, what, column, *, descending):
     pages = await walked(con, what, column, descending=descending)
     rows = [row for some in pages for row in some]
     assert len({row["key"] for row in rows}) == len(rows) == N

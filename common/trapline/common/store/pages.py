@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from trapline.common.postgres.connection import Connection
-from trapline.common.store.order import Order, Sort, flux, moment, number, sequence, words
+from trapline.common.store.order import Order, Sequence, Sort, flux, moment, number, sequence, words
 from trapline.common.store.units import as_jansky, in_jansky
 
 Row = dict[str, Any]
@@ -62,11 +62,15 @@ class _List(msgspec.Struct, frozen=True):
     dataset: str
     filters: Mapping[str, str]
     sorts: Mapping[str, Sort]
+    narrow: str = ""
+    """the table that can be sorted by itself before it is joined to the other, and its letter"""
 
-    def query(self, at: str = "") -> str:
-        return f"SELECT {self.key} AS key, {f'{at} AS at, ' if at else ''}{self.columns} FROM {self.tables}"  # noqa: S608
+    def query(self, at: str = "", tables: str = "") -> str:
+        by = f"{at} AS at, " if at else ""
+        return f"SELECT {self.key} AS key, {by}{self.columns} FROM {tables or self.tables}"  # noqa: S608
 
 
+_SPARE = 4
 _FLUXES = ("flux_mean", "flux_mean_weighted", "flux_std", "flux_min", "flux_max")
 _CONE = "q3c_radial_query({0}ra_deg, {0}dec_deg, $%d, $%d, $%d)"
 _FLUX = "s.flux_mean_weighted"
@@ -103,6 +107,7 @@ LISTS: Mapping[str, _List] = MappingProxyType(
                 **{name: flux(f"s.{name}", "s.unit") for name in _FLUXES},
                 "band": words("s.band"),
             },
+            "object_state AS s",
         ),
         "transients": _List(
             "e._id AS transient, e.object, e.image, e.t, e.kind, e.alert_type, e.role, e.ra_deg, "
@@ -199,11 +204,31 @@ async def page(
     conditions = list(_conditions(listed, filters, arguments))
     way = sequence(listed.key, listed.sorts, order)
     conditions += [way.beyond(key, arguments, ahead=key is after) for key in (before, after) if key is not None]
-    arguments.append(limit)
-    query = f"{listed.query(way.at)} WHERE {' AND '.join(conditions) or 'true'} "
-    query += f"ORDER BY {way.clause(backwards=after is not None)} LIMIT ${len(arguments)}"
-    rows = [dict(row) for row in await con.fetch(query, *arguments)]
-    return rows[::-1] if after is not None else rows
+    order_by = f"ORDER BY {way.clause(backwards=after is not None)} LIMIT"
+    rows: list[Any] = []
+    if first := _narrowed(listed, way, conditions, f"{order_by} {_SPARE * limit}"):
+        rows = await con.fetch(f"{first} {order_by} {limit}", *arguments)
+    if len(rows) < limit:
+        query = f"{listed.query(way.at)} WHERE {' AND '.join(conditions) or 'true'} {order_by} {limit}"
+        rows = await con.fetch(query, *arguments)
+    found = [dict(row) for row in rows]
+    return found[::-1] if after is not None else found
+
+
+def _narrowed(listed: _List, way: Sequence, conditions: list[str], order_by: str) -> str:
+    """Return the query of a sorted page that sorts one table and joins only what came first; empty where it cannot.
+
+    It may find too few rows, where those that come first are of other datasets.
+    """
+    table, _, letter = listed.narrow.rpartition(" AS ")
+    own = [condition for condition in conditions if f"{letter}." in condition]
+    theirs = [condition for condition in conditions if f"{letter}." not in condition]
+    others = [condition for condition in theirs if not condition.startswith(listed.dataset)]
+    if not table or not way.at or f"{letter}." not in way.at or others:
+        return ""
+    inner = f"SELECT * FROM {listed.narrow} WHERE {' AND '.join(own) or 'true'} {order_by}"  # noqa: S608
+    tables = listed.tables.replace(listed.narrow, f"({inner}) AS {letter}")
+    return f"{listed.query(way.at, tables)} WHERE {' AND '.join(theirs) or 'true'}"
 
 
 async def one(con: Connection, what: str, key: UUID) -> Row | None:
@@ -225,10 +250,10 @@ def _conditions(listed: _List, filters: Filters, arguments: list[Any]) -> Iterat
         if name not in listed.filters:
             raise ValueError(f"this list has no filter {name!r}; it has {', '.join(listed.filters)}")
         condition = listed.filters[name]
-        values = _cone_values(value) if isinstance(value, Cone) else (value,)
+        values: tuple[Any, ...] = _cone_values(value) if isinstance(value, Cone) else (value,)
         if name in ("flux_min", "flux_max") and filters.flux_unit is not None:
             condition = condition.replace(_FLUX, in_jansky(_FLUX, "s.unit"))
-            values = (as_jansky(value, filters.flux_unit),)
+            values = tuple(as_jansky(one, filters.flux_unit) for one in values)
         first = len(arguments) + 1
         arguments.extend(values)
         yield condition % tuple(range(first, first + len(values)))
