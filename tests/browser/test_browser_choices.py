@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from dashboard_night import running_night
+import lightcurve_messages as mesh
+from dashboard_night import event_message, running_night
 from plugin_runs import running_plugin, write_plugin
 from trapline.common.ids import text_id
 from waiting import wait_for
@@ -64,26 +65,82 @@ def test_forced_points_that_are_no_detection_are_limits_and_images_tell_their_so
     assert {n for band in bands for n in band["flux"]} == {5}
 
 
-def test_a_page_is_sorted_by_a_heading_and_the_order_is_in_its_address(watched, night):
-    page = watched.open("/objects")
-    own = page.locator("#live tbody tr").evaluate_all("all => all.map(row => row.dataset.id)")
+def test_fluxes_of_filters_sentences_diagram_and_pixels_are_in_the_chosen_unit(watched, night):
+    plain = [float(row["flux_mean_weighted"]) for row in rows_of(night, "/objects.csv")]
+    middle = sorted(plain)[20]
+    milli = [
+        float(row["flux_mean_weighted"]) for row in rows_of(night, f"/objects.csv?flux_min={1000 * middle}&unit=mJy")
+    ]
+    assert sorted(milli) == pytest.approx([1000 * flux for flux in sorted(plain) if flux >= middle])
+    page = watched.open("/objects?unit=mJy")
+    assert page.get_by_label("Flux from (mJy)").count() == 1
+    rule = {"limit_low": 2.5, "limit_high": 4.0}
+    night.append(event_message(7, night.objects[7], kind="new_source", significance=30.0, rule=rule, certain=False))
+    watched.open("/transients?unit=mJy").get_by_text("all above 2.5e+03").wait_for()
+    page = watched.open("/transients?unit=Jy")
+    page.get_by_text("all above 2.5").wait_for()
+    page.locator("tr", has_text="all above 2.5").locator("a").first.click()
+    assert "2.5" in page.locator("dl.facts").inner_text()
+    readouts = []
+    for unit in ("Jy", "mJy"):
+        page = watched.open(f"/images/{text_id(mesh.image(2).id)}?unit={unit}")
+        page.wait_for_selector("#image[data-ready]")
+        box = page.locator("#image").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        value, shown = page.locator("#readout").inner_text().split(" · ")[-1].split()
+        assert shown == unit
+        readouts.append(float(value))
+    assert readouts[1] == pytest.approx(1000 * readouts[0], rel=1e-3)
+    page = watched.open("/objects/population?unit=mJy")
+    page.wait_for_selector("#population[data-ready='40']")
+    assert "mJy" in page.locator("#chosen thead").inner_text()
+
+
+def test_a_heading_sorts_the_whole_list_and_its_pages_are_addresses(watched, night):
+    page = watched.open("/objects?column=flux_mean_weighted&column=eta")
+    own = ids(page)
+    page.locator("th", has_text="mean flux").get_by_role("link").click()
+    page.wait_for_url("**sort=-flux_mean_weighted**")
     heading = page.locator("th", has_text="mean flux")
-    column = "all => all.map(row => parseFloat(row.cells[7].innerText))"
-    heading.click()
-    page.wait_for_url("**sort=-mean**")
-    down = page.locator("#live tbody tr").evaluate_all(column)
-    assert down == sorted(down, reverse=True) and len(set(down)) > 5
     assert heading.get_attribute("aria-sort") == "descending"
-    heading.press("Enter")
-    page.wait_for_url("**sort=mean**")
-    assert page.locator("#live tbody tr").evaluate_all(column) == down[::-1]
-    again = watched.open(page.url.removeprefix(night.address.rstrip("/")))
-    assert again.locator("#live tbody tr").evaluate_all(column) == down[::-1]
+    first = fluxes(page)
+    page.keyboard.press("]")
+    page.wait_for_url("**before=**")
+    assert page.locator("thead th").count() == 7
+    down = [*first, *fluxes(page)]
+    assert down == sorted(down, reverse=True) and len(down) == 40 and len(set(down)) > 30
+    page.keyboard.press("[")
+    page.wait_for_url("**after=**")
+    assert fluxes(page) == first
+    page.locator("th", has_text="mean flux").get_by_role("link").press("Enter")
+    page.wait_for_url("**sort=flux_mean_weighted**")
+    assert fluxes(page) == down[::-1][:20]
+    assert "before=" not in page.url and "after=" not in page.url
+    files = [float(row["flux_mean_weighted"]) for row in rows_of(night, "/objects.csv?sort=flux_mean_weighted")]
+    assert files == sorted(files) and len(files) == 40
     assert watched.serious() == []
-    with page.expect_navigation():
-        page.locator("th", has_text="mean flux").click()
-    page.wait_for_selector("#live tbody tr")
-    assert page.locator("#live tbody tr").evaluate_all("all => all.map(row => row.dataset.id)") == own
+    page.locator("th", has_text="mean flux").get_by_role("link").click()
+    page.wait_for_url(lambda url: "sort=" not in url)
+    assert ids(page) == own
+    sigmas = watched.open("/transients?sort=significance").locator("#live tbody td:nth-child(4)").all_inner_texts()
+    assert sigmas == ["7", "8", "9", "10"]
+    assert "bad" in watched.open("/images?sort=-rejected").locator("#live tbody .tag").first.get_attribute("class")
+    status, text = night.get("/objects?sort=password")
+    assert status == 400 and "eta" in text
+
+
+def ids(page):
+    return page.locator("#live tbody tr").evaluate_all("all => all.map(row => row.dataset.id)")
+
+
+def fluxes(page):
+    return page.locator("#live tbody tr").evaluate_all("all => all.map(row => parseFloat(row.cells[5].innerText))")
+
+
+def rows_of(night, path):
+    status, text = night.get(path)
+    assert status == 200, text
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def test_the_token_is_asked_for_once_in_a_browser(browser, tmp_path, dsn):

@@ -89,7 +89,13 @@ def said(entries: Iterable[Entry]) -> dict[UUID, Triage]:
 
 
 def joined(
-    stored: Iterable[Row], live: Mapping[UUID, Row], verdicts: Mapping[UUID, Triage], filters: Filters, *, newest: bool
+    stored: Iterable[Row],
+    live: Mapping[UUID, Row],
+    verdicts: Mapping[UUID, Triage],
+    filters: Filters,
+    *,
+    newest: bool,
+    by_key: bool = True,
 ) -> list[Row]:
     """Return the rows of a page: what is stored, renewed by what the channels said since.
 
@@ -103,6 +109,8 @@ def joined(
         Of the page: rows that only the channel has must pass them as well.
     newest
         Whether this is the first page, which events that are not stored yet belong to.
+    by_key
+        Whether the newest come first; else what is stored stays in its order.
     """
     rows = {row["key"]: _decoded(row) for row in stored}
     for key, row in live.items():
@@ -113,7 +121,7 @@ def joined(
     for key in rows.keys() & verdicts.keys():
         v = verdicts[key]
         rows[key] |= {"verdict": v.verdict, "note": v.note, "person": v.person}
-    found = sorted(rows.values(), key=lambda row: row["key"], reverse=True)
+    found = sorted(rows.values(), key=lambda row: row["key"], reverse=True) if by_key else rows.values()
     return [row for row in found if passes(row, filters)]
 
 

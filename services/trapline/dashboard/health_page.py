@@ -15,7 +15,7 @@ from trapline.dashboard.core import Health
 from trapline.dashboard.processes import Process
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import is_alive, site_of
-from trapline.dashboard.tables import csv_response, json_response
+from trapline.dashboard.tables import json_response, list_response
 
 _FEED_ODD = ("rejected", "repeated", "late", "gaps", "missed", "unrecorded", "stream_skipped_bytes", "timeouts")
 
@@ -43,8 +43,7 @@ async def one_list(request: Request) -> Response:
     if what not in LISTS:
         raise HTTPException(404, f"there is no list {what!r}; there are {', '.join(LISTS)}")
     await site.look()
-    rows = LISTS[what](site.health())
-    return json_response(rows) if request.path_params["form"] == "json" else csv_response(what, rows)
+    return list_response(request.path_params["form"], what, LISTS[what](site.health()))
 
 
 async def targets(request: Request) -> Response:
@@ -108,5 +107,5 @@ ROUTES = [
     Route("/", shared(show)),
     Route("/health.json", whole),
     Route("/prometheus/targets", targets),
-    Route("/health/{what}.{form:form}", one_list),
+    Route("/health/{what}.{form:plain}", one_list),
 ]

@@ -19,7 +19,7 @@ from trapline.common.ids import text_id
 from trapline.common.runtime.dead_letters import take_again
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
-from trapline.dashboard.tables import csv_response, json_response
+from trapline.dashboard.tables import list_response
 from trapline.schemas.status import DeadLetter
 
 _TAIL_BYTES = 256 << 10
@@ -42,15 +42,14 @@ async def show(request: Request) -> Response:
 async def log_table(request: Request) -> Response:
     """Return the same lines for programs."""
     lines, _ = await asyncio.to_thread(_lines, site_of(request), request)
-    return json_response(lines) if request.path_params["form"] == "json" else csv_response("log", lines)
+    return list_response(request.path_params["form"], "log", lines)
 
 
 async def letters_table(request: Request) -> Response:
     """Return the dead letters for programs."""
     site = site_of(request)
     await site.look()
-    rows = _letters(site, request)
-    return json_response(rows) if request.path_params["form"] == "json" else csv_response("dead-letters", rows)
+    return list_response(request.path_params["form"], "dead-letters", _letters(site, request))
 
 
 async def replay(request: Request) -> Response:
@@ -162,7 +161,7 @@ def _letters(site: Site, request: Request) -> list[dict[str, Any]]:
 
 ROUTES = [
     Route("/log", shared(show)),
-    Route("/log.{form:form}", log_table),
-    Route("/dead-letters.{form:form}", letters_table),
+    Route("/log.{form:plain}", log_table),
+    Route("/dead-letters.{form:plain}", letters_table),
     Route("/dead-letters/replay", replay, methods=["POST"]),
 ]

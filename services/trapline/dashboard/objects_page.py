@@ -22,10 +22,10 @@ from trapline.common.store.population import bands_of, population
 from trapline.common.store.series import Window
 from trapline.dashboard.curves import curves_of
 from trapline.dashboard.events import Row, why
-from trapline.dashboard.questions import filters_of
+from trapline.dashboard.questions import filters_of, paging_of
 from trapline.dashboard.site import site_of
 from trapline.dashboard.tables import Column, json_response, stored_rows, table_response
-from trapline.dashboard.units import all_converted, unit_of
+from trapline.dashboard.units import all_converted, converted, unit_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FAR_S = 2e11
@@ -44,17 +44,17 @@ _PICTURES = 8
 
 _MOST_ROWS = 100_000
 """of a lightcurve; where there are more, bins are shown"""
+MOST_OBJECTS = 300_000
+"""rows of the diagram, the newest"""
 
 
 async def show_list(request: Request) -> Response:
     """Show a page of objects, a row per band."""
     site, query = site_of(request), request.query_params
     dataset = site.context.config.mesh.dataset
-    filters = filters_of(query, dataset)
-    before = UUID(query["before"]) if query.get("before") else None
-    after = UUID(query["after"]) if query.get("after") else None
+    filters = filters_of(query, dataset, unit_of(request))
     async with site.store() as con:
-        rows = await page(con, "objects", filters, limit=site.settings.page_rows, before=before, after=after)
+        rows = await page(con, "objects", filters, limit=site.settings.page_rows, **paging_of(query))
         bands = await bands_of(con, dataset)
     rows = all_converted(rows, unit_of(request))
     chosen = [name for name in query.getlist("column") if name in _SHOWN] or list(_SHOWN)
@@ -65,7 +65,7 @@ async def show_list(request: Request) -> Response:
 async def download(request: Request) -> Response:
     """Return all objects that pass the filters, a row per band."""
     site = site_of(request)
-    filters = filters_of(request.query_params, site.context.config.mesh.dataset)
+    filters = filters_of(request.query_params, site.context.config.mesh.dataset, unit_of(request))
     return table_response(
         request.path_params["form"], "objects", COLUMNS, await stored_rows(request, "objects", filters)
     )
@@ -89,7 +89,7 @@ async def show_one(request: Request) -> Response:
         )
     for event in events:
         event["reason"] = msgspec.json.decode(event["reason"])
-        event["why"] = why(event)
+        event["why"] = why(converted(event, unit_of(request)))
     others = [o for o in near if o.object != key][:_MOST_NEIGHBOURS]
     return await site.render(
         request,
@@ -152,7 +152,7 @@ async def diagram(request: Request) -> Response:
     site = site_of(request)
     async with site.store() as con:
         bands = await bands_of(con, site.context.config.mesh.dataset)
-    return await site.render(request, "population.html", bands=bands)
+    return await site.render(request, "population.html", bands=bands, most=MOST_OBJECTS)
 
 
 async def diagram_data(request: Request) -> Response:
@@ -160,7 +160,7 @@ async def diagram_data(request: Request) -> Response:
     site = site_of(request)
     band = request.query_params.get("band") or None
     async with site.store() as con:
-        rows = await population(con, site.context.config.mesh.dataset, band)
+        rows = await population(con, site.context.config.mesh.dataset, band, MOST_OBJECTS, unit_of(request))
     return Response(await asyncio.to_thread(_packed, rows), media_type="application/octet-stream")
 
 

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
+from trapline.common.store.order import Order
 from trapline.common.store.pages import Cone, Filters
 
 _NUMBERS = ("v_min", "eta_min", "n_min", "flux_min", "flux_max", "significance_min")
@@ -17,8 +18,32 @@ _PARTS = re.compile(r"[:hmsd°′″'\"\s]+")
 _UNITS = {"deg": 1.0, "°": 1.0, "arcmin": 1 / 60, "'": 1 / 60, "arcsec": 1 / 3600, '"': 1 / 3600, "": 1.0}
 
 
-def filters_of(query: Mapping[str, str], dataset: str) -> Filters:
-    """Return the filters that a query asks for.
+class Paging(TypedDict):
+    """Which page of a list, as `trapline.common.store.pages.page` takes it."""
+
+    before: UUID | None
+    after: UUID | None
+    order: Order | None
+
+
+def paging_of(query: Mapping[str, str]) -> Paging:
+    """Return the page that a query asks for.
+
+    ``sort`` is a column, with - before it the largest first; ``before`` and ``after`` are the key of a row, and ``at``
+    is its value in that column.
+
+    Raises
+    ------
+    ValueError
+        When a key is none.
+    """
+    column, at = query.get("sort", ""), query.get("at")
+    order = Order(column.removeprefix("-"), column.startswith("-"), at) if column else None
+    return {"before": _key(query, "before"), "after": _key(query, "after"), "order": order}
+
+
+def filters_of(query: Mapping[str, str], dataset: str, unit: str | None = None) -> Filters:
+    """Return the filters that a query asks for; fluxes are in a unit, or else in that of each row.
 
     Raises
     ------
@@ -29,8 +54,16 @@ def filters_of(query: Mapping[str, str], dataset: str) -> Filters:
     given |= {name: query[name] for name in _TEXTS if query.get(name)}
     given |= {name: parse_time(query[name]) for name in ("since", "until") if query.get(name)}
     rejected = {"yes": True, "no": False}.get(query.get("rejected", ""))
-    own = UUID(query["object"]) if query.get("object") else None
-    return Filters(dataset=dataset, cone=cone_of(query), rejected=rejected, object=own, **given)
+    own = _key(query, "object")
+    return Filters(dataset=dataset, cone=cone_of(query), rejected=rejected, object=own, flux_unit=unit, **given)
+
+
+def _key(query: Mapping[str, str], name: str) -> UUID | None:
+    text = query.get(name)
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        raise ValueError(f"{name} = {text!r} is no id: follow the links of a page") from None
 
 
 def cone_of(query: Mapping[str, str]) -> Cone | None:

@@ -136,8 +136,6 @@ def as_us(when: datetime) -> int:
 
 
 def with_query(query: Any, **changes: Any) -> str:
-    """Return a query string with some parameters changed; None removes one."""
-    values = {key: value for key, value in query.items() if value != ""}
-    values |= {key: value for key, value in changes.items() if value is not None}
-    kept = {key: value for key, value in values.items() if key not in changes or changes[key] is not None}
-    return "?" + urlencode(kept)
+    """Return a query string with some parameters changed; None removes one. What is given twice stays so."""
+    kept = [(key, value) for key, value in query.multi_items() if value != "" and key not in changes]
+    return "?" + urlencode([*kept, *((key, value) for key, value in changes.items() if value is not None)])

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from trapline.common.postgres.errors import DatabaseError
-from trapline.dashboard import health_page, images_page, log_page, objects_page, sky_page, transients_page
+from trapline.dashboard import health_page, image_page, images_page, log_page, objects_page, sky_page, transients_page
 from trapline.dashboard.access import COOKIE, LOGIN, Access, session_of
 from trapline.dashboard.rendering import HERE
 from trapline.dashboard.site import Site, site_of
@@ -35,6 +35,7 @@ def routes() -> list[BaseRoute]:
         *transients_page.ROUTES,
         *objects_page.ROUTES,
         *images_page.ROUTES,
+        *image_page.ROUTES,
         *sky_page.ROUTES,
         *log_page.ROUTES,
         Route("/events", events),

@@ -22,11 +22,12 @@ Rows = npt.NDArray[Any]
 
 
 class Batch(NamedTuple):
-    """What one record of `lightcurves` changed, and when it was published (us since 1970-01-01 UTC)."""
+    """What one record of `lightcurves` changed, when it was published (us since 1970-01-01 UTC), and its unit."""
 
     version: int
     t_pub_us: int
     rows: Rows
+    unit: str | None
 
 
 class SkyFeed:
@@ -71,15 +72,12 @@ class SkyFeed:
             return False
         seen = columns["kind"] == Kind.BLIND
         rows = np.zeros(int(seen.sum()), ROW)
-        for name, column in (
-            ("ra_deg", "object_ra_deg"),
-            ("dec_deg", "object_dec_deg"),
-            ("flux", "flux_mean_weighted"),
-        ):
+        for name, column in _COLUMNS.items():
             rows[name] = columns[column][seen]
         rows["key"] = np.ascontiguousarray(columns["object_id"][seen]).view("S16").ravel()
         self.version += 1
-        self._batches.append(Batch(self.version, message.header.t_pub_us, rows))
+        unit = message.header.image.unit if message.header.image else None
+        self._batches.append(Batch(self.version, message.header.t_pub_us, rows, unit))
         return True
 
 

@@ -15,7 +15,8 @@ from trapline.common.store.population import population
 from trapline.dashboard.events import live_rows
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
-from trapline.dashboard.sky_feed import ROW, packed
+from trapline.dashboard.sky_feed import ROW, Batch, Rows, packed
+from trapline.dashboard.units import factor, unit_of
 
 _MOST_OBJECTS = 200_000
 _MOST_FIELDS = 60
@@ -33,7 +34,7 @@ async def objects(request: Request) -> Response:
     site = site_of(request)
     version = site.sky.version
     async with site.store() as con:
-        found = await population(con, site.context.config.mesh.dataset, None, _MOST_OBJECTS)
+        found = await population(con, site.context.config.mesh.dataset, None, _MOST_OBJECTS, unit_of(request))
     return _answer({"version": version, "whole": True}, await asyncio.to_thread(_rows_of, found))
 
 
@@ -42,7 +43,7 @@ async def changes(request: Request) -> Response:
     site = site_of(request)
     since = int(request.query_params.get("since", 0))
     complete, batches = site.sky.since(since)
-    rows = np.concatenate([batch.rows for batch in batches]) if batches else np.zeros(0, ROW)
+    rows = np.concatenate([_converted(batch, unit_of(request)) for batch in batches] or [np.zeros(0, ROW)])
     if len(batches) > 1:
         # Of an object that changed often the last row is the newest.
         _, last = np.unique(rows["key"][::-1], return_index=True)
@@ -56,6 +57,15 @@ async def layers(request: Request) -> Response:
     site = site_of(request)
     await site.look()
     return Response(json.dumps({"fields": _fields(site), "events": _events(site)}), media_type="application/json")
+
+
+def _converted(batch: Batch, unit: str | None) -> Rows:
+    by = factor(batch.unit, unit)
+    if by == 1.0:
+        return batch.rows
+    rows = batch.rows.copy()
+    rows["flux"] *= by
+    return rows
 
 
 def _answer(said: dict[str, Any], rows: Any) -> Response:
@@ -86,6 +96,7 @@ def _fields(site: Site) -> list[dict[str, Any]]:
             "ra_deg": image.centre_ra_deg,
             "dec_deg": image.centre_dec_deg,
             "radius_deg": image.radius_deg,
+            "unit": image.unit,
             "rejected": image.quality.rejected,
         }
     return list(fields.values())[-_MOST_FIELDS:]

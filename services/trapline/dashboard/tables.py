@@ -12,18 +12,23 @@ from uuid import UUID
 from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
+from msgspec.structs import replace
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from trapline.common.store.order import Order
 from trapline.common.store.pages import Filters, page
+from trapline.dashboard.questions import paging_of
 from trapline.dashboard.rendering import iso
-from trapline.dashboard.site import site_of
+from trapline.dashboard.site import Site, site_of
 from trapline.dashboard.units import all_converted, unit_of
 
 Row = Mapping[str, Any]
 _ROWS_AT_ONCE = 500
 _PAGE = 2000
+_SORTED_PAGE = 20_000
+"""rows at once of a sorted list: each page of it is a pass over all that pass the filters"""
 
 
 class Column(NamedTuple):
@@ -46,7 +51,12 @@ class _Form(Convertor[str]):
         return value
 
 
+class _Plain(_Form):
+    regex = "json|csv"
+
+
 register_url_convertor("form", _Form())
+register_url_convertor("plain", _Plain())
 
 
 def plain(value: Any) -> Any:
@@ -73,6 +83,11 @@ def csv_response(name: str, rows: Iterable[Row]) -> Response:
     columns = list(dict.fromkeys(key for row in found for key in row))
     text = "".join(csv_lines(columns, [columns, *([row.get(c) for c in columns] for row in found)]))
     return Response(text, media_type="text/csv; charset=utf-8", headers=_attachment(f"{name}.csv"))
+
+
+def list_response(form: str, name: str, rows: Iterable[Row]) -> Response:
+    """Return a list that is in memory as JSON or CSV."""
+    return json_response(list(rows)) if form == "json" else csv_response(name, rows)
 
 
 def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
@@ -106,7 +121,7 @@ def table_response(form: str, name: str, columns: Sequence[Column], rows: AsyncI
 async def stored_rows(request: Request, what: str, filters: Filters) -> AsyncIterator[Row]:
     """Return all rows of a list of the store that pass some filters, fetched page by page while they are taken.
 
-    Fluxes are in the unit that the request asks for.
+    Fluxes are in the unit that the request asks for, and rows as it sorts them.
 
     Raises
     ------
@@ -114,21 +129,32 @@ async def stored_rows(request: Request, what: str, filters: Filters) -> AsyncIte
         When the store does not answer: here, and not in the middle of a file.
     """
     site, unit = site_of(request), unit_of(request)
+    order = paging_of(request.query_params)["order"]
     async with site.store():
         pass
 
     async def rows() -> AsyncIterator[Row]:
-        before: UUID | None = None
-        while True:
-            async with site.store() as con:
-                found = await page(con, what, filters, limit=_PAGE, before=before)
+        async for found in stored_pages(site, what, filters, order):
             for row in all_converted(found, unit):
                 yield row
-            if len(found) < _PAGE:
-                return
-            before = found[-1]["key"]
 
     return rows()
+
+
+async def stored_pages(
+    site: Site, what: str, filters: Filters, order: Order | None
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """Yield the rows of a list of the store, some thousand at once."""
+    before: UUID | None = None
+    limit = _SORTED_PAGE if order else _PAGE
+    while True:
+        async with site.store() as con:
+            found = await page(con, what, filters, limit=limit, before=before, order=order)
+        yield found
+        if len(found) < limit:
+            return
+        before = found[-1]["key"]
+        order = order and replace(order, at=str(found[-1]["at"]))
 
 
 async def _json(columns: Sequence[Column], rows: AsyncIterator[Row]) -> AsyncIterator[bytes]:

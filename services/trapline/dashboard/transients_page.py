@@ -19,10 +19,10 @@ from trapline.common.runtime.publishing import publish
 from trapline.common.store.pages import Filters, one, page
 from trapline.dashboard.access import person_of
 from trapline.dashboard.events import Row, joined, live_rows, said, why
-from trapline.dashboard.questions import filters_of
+from trapline.dashboard.questions import filters_of, paging_of
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import Site, site_of
-from trapline.dashboard.tables import Column, plain, table_response
+from trapline.dashboard.tables import Column, plain, stored_pages, table_response
 from trapline.dashboard.units import all_converted, converted, unit_of
 from trapline.dashboard.window import Entry
 from trapline.schemas.message import Message
@@ -49,26 +49,29 @@ async def show_list(request: Request) -> Response:
     entries = _entries(site)
     for row, points in zip(rows, recent, strict=True):
         row["spark"] = points["flux_int"].tolist() if "flux_int" in points else []
-        row["why"] = why(row)
         row["pictured"] = site.records.has_stamp(entries.get(row["key"]), row["image"].bytes)
     rows = all_converted(rows, unit_of(request))
+    for row in rows:
+        row["why"] = why(row)
     more = len(rows) >= site.settings.page_rows
     return await site.render(request, "transients.html", rows=rows, trouble=trouble, more=more)
 
 
 async def _page(site: Site, filters: Filters, query: Mapping[str, str]) -> tuple[list[Row], str]:
     """Return a page, and why it has only what the channels still hold when the store does not answer."""
-    before = UUID(query["before"]) if query.get("before") else None
-    after = UUID(query["after"]) if query.get("after") else None
+    paging = paging_of(query)
     stored: list[Row] = []
     trouble = ""
     try:
         async with site.store() as con:
-            stored = await page(con, "transients", filters, limit=site.settings.page_rows, before=before, after=after)
+            stored = await page(con, "transients", filters, limit=site.settings.page_rows, **paging)
     except DatabaseError as error:
         trouble = str(error)
-    newest = before is None and after is None
+    newest = paging["before"] is None and paging["after"] is None
     live, verdicts = live_rows(site.window.of("transients")), said(site.window.of("triage"))
+    if paging["order"] and not trouble:
+        # What only the channel has yet finds its place in a sorted list when it is stored, a moment later.
+        return joined(stored, live, verdicts, filters, newest=False, by_key=False), trouble
     return joined(stored, live, verdicts, filters, newest=newest)[: site.settings.page_rows], trouble
 
 
@@ -77,21 +80,17 @@ async def download(request: Request) -> Response:
     site = site_of(request)
     await site.look()
     filters = filters_of(request.query_params, site.context.config.mesh.dataset)
-    unit = unit_of(request)
+    unit, order = unit_of(request), paging_of(request.query_params)["order"]
     async with site.store():  # refused here, and not in the middle of a file
         pass
 
     async def rows() -> AsyncIterator[Row]:
-        before: UUID | None = None
-        while True:
-            async with site.store() as con:
-                found = await page(con, "transients", filters, limit=1000, before=before)
+        newest = order is None
+        async for found in stored_pages(site, "transients", filters, order):
             live, verdicts = live_rows(site.window.of("transients")), said(site.window.of("triage"))
-            for row in joined(found, live, verdicts, filters, newest=before is None):
+            for row in joined(found, live, verdicts, filters, newest=newest, by_key=order is None):
                 yield converted(row, unit)
-            if len(found) < 1000:
-                return
-            before = found[-1]["key"]
+            newest = False
 
     return table_response(request.path_params["form"], "transients", COLUMNS, rows())
 
@@ -104,9 +103,8 @@ async def show_one(request: Request) -> Response:
     points = await site.records.recent(row["place"])
     curve = {name: points[name].tolist() for name in ("t_us", "flux_int", "flux_int_err", "kind") if name in points}
     row["pictured"] = site.records.has_stamp(_entries(site).get(row["key"]), row["image"].bytes)
-    reason, unit = why(row), unit_of(request)
-    curve = converted({**curve, "unit": row["unit"]}, unit)
-    return await site.render(request, "transient.html", row=converted(row, unit), curve=plain(curve), why=reason)
+    curve, row = (converted(one, unit_of(request)) for one in ({**curve, "unit": row["unit"]}, row))
+    return await site.render(request, "transient.html", row=row, curve=plain(curve), why=why(row))
 
 
 async def cutout(request: Request) -> Response:

@@ -7,12 +7,15 @@ from typing import Any
 
 from starlette.requests import Request
 
+from trapline.common.store.units import JANSKY
+
 CHOICES = ("Jy", "mJy", "uJy")
 COOKIE = "trapline_unit"
-_SCALES = {"Jy": 1.0, "mJy": 1e-3, "uJy": 1e-6, "nJy": 1e-9}
 FLUXES = frozenset({
     "flux", "err", "noise", "flux_int", "flux_int_err", "flux_peak", "flux_peak_err", "flux_mean",
     "flux_mean_weighted", "flux_std", "flux_min", "flux_max",
+    # of what the finder's rules saw
+    "limit_low", "limit_high", "mean", "mean_err", "std", "brightest", "brightest_err", "missed_limit",
 })  # fmt: skip
 
 
@@ -33,22 +36,36 @@ def unit_of(request: Request) -> str | None:
 
 def factor(unit: str | None, wanted: str | None) -> float:
     """Return by what to multiply values in a unit; 1 where nothing is wanted, or it is no flux density (count)."""
-    if wanted is None or unit not in _SCALES or unit == wanted:
+    if wanted is None or unit is None or unit not in JANSKY or unit == wanted:
         return 1.0
-    return _SCALES[unit] / _SCALES[wanted]
+    return JANSKY[unit] / JANSKY[wanted]
 
 
 def converted(row: Mapping[str, Any], wanted: str | None) -> dict[str, Any]:
-    """Return a row, or columns, with all fluxes and the ``unit`` as wanted; other units than of flux density stay."""
+    """Return a row, or columns, with all fluxes and the ``unit`` as wanted; other units than of flux density stay.
+
+    So are the values that a rule saw, in a row's ``reason``.
+    """
     by = factor(row.get("unit"), wanted)
     if by == 1.0:
         return dict(row)
-    return {**row, **{name: _times(row[name], by) for name in FLUXES & row.keys()}, "unit": wanted}
+    more = {"reason": _reason(row["reason"], by)} if isinstance(row.get("reason"), Mapping) else {}
+    return {**row, **_fluxes(row, by), **more, "unit": wanted}
 
 
 def all_converted(rows: Iterable[Mapping[str, Any]], wanted: str | None) -> list[dict[str, Any]]:
     """Return rows as `converted` does."""
     return [converted(row, wanted) for row in rows]
+
+
+def _reason(reason: Mapping[str, Any], by: float) -> dict[str, Any]:
+    """Return why an event was announced with the fluxes that its rule saw multiplied."""
+    rule = reason.get("rule") or {}
+    return {**reason, "rule": {**rule, **_fluxes(rule, by)}}
+
+
+def _fluxes(row: Mapping[str, Any], by: float) -> dict[str, Any]:
+    return {name: _times(row[name], by) for name in FLUXES & row.keys()}
 
 
 def _times(value: Any, by: float) -> Any:

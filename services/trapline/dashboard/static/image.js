@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const follow = (id) => () => { const link = document.getElementById(id); if (link) location.href = link.href; };
-  keys.on("j", follow("following")); keys.on("k", follow("previous")); keys.on("b", follow("other"));
+  keys.on("j", follow("following")); keys.on("k", follow("previous")); keys.on("b", follow("higher")); keys.on("B", follow("lower"));
   const canvas = document.getElementById("image");
   if (!canvas) return;
   const readout = document.getElementById("readout"), marks = document.getElementById("marks"), north = document.getElementById("north"), stretch = document.getElementById("stretch");
@@ -82,8 +82,7 @@
     const i = Math.floor(u), j = Math.floor(v), fu = u - i, fv = v - j, out = [0, 0, 0];
     for (const [di, dj, weight] of [[0, 0, (1 - fu) * (1 - fv)], [1, 0, fu * (1 - fv)], [0, 1, (1 - fu) * fv], [1, 1, fu * fv]]) for (let k = 0; k < 3; k++) { const g = head.grid[3 * ((j + dj) * n + i + di) + k]; if (g == null) return "beyond the sky"; out[k] += weight * g; }
     const ra = ((Math.atan2(out[1], out[0]) * 180 / Math.PI) + 360) % 360, dec = Math.atan2(out[2], Math.hypot(out[0], out[1])) * 180 / Math.PI;
-    const parts = (value, digits) => { const whole = Math.floor(value), m = Math.floor((value - whole) * 60), s = ((value - whole) * 60 - m) * 60; return `${String(whole).padStart(2, "0")}:${String(m).padStart(2, "0")}:${s.toFixed(digits).padStart(digits ? 3 + digits : 2, "0")}`; };
-    return `${parts(ra / 15, 1)} ${dec < 0 ? "−" : "+"}${parts(Math.abs(dec), 0)} (${ra.toFixed(4)} ${dec.toFixed(4)})`;
+    return positionText(ra, dec);
   };
   const where = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
   const zoomAt = (factor, sx, sy) => { const { w, h } = size(), cx = sx - w / 2, cy = sy - h / 2; view = { zoom: view.zoom * factor, x: cx - (cx - view.x) * factor, y: cy - (cy - view.y) * factor }; paint(); };
@@ -93,7 +92,7 @@
     const [sx, sy] = where(event);
     if (drag) { view.x += sx - drag[0]; view.y += sy - drag[1]; drag = [sx, sy]; paint(); return; }
     const [x, y] = toPixel(sx, sy), i = Math.round(x), j = Math.round(y), inside = i >= 0 && j >= 0 && i < head.nx && j < head.ny;
-    readout.textContent = inside ? `${sky(x, y)} · pixel ${((x + 0.5) * head.block - 0.5).toFixed(1)}, ${((y + 0.5) * head.block - 0.5).toFixed(1)} · ${pixels[j * head.nx + i].toPrecision(4)}` : "";
+    readout.textContent = inside ? `${sky(x, y)} · pixel ${((x + 0.5) * head.block - 0.5).toFixed(1)}, ${((y + 0.5) * head.block - 0.5).toFixed(1)} · ${(pixels[j * head.nx + i] * canvas.dataset.factor).toPrecision(4)} ${canvas.dataset.unit}` : "";
   });
   canvas.addEventListener("pointerdown", (event) => { drag = where(event); canvas.setPointerCapture(event.pointerId); });
   canvas.addEventListener("pointerup", () => { drag = null; });
@@ -102,6 +101,7 @@
   for (const box of [marks, north]) box.addEventListener("change", paint);
   document.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => zoom(+button.dataset.zoom)));
   keys.on("+", () => zoom(1.5)); keys.on("=", () => zoom(1.5)); keys.on("-", () => zoom(1 / 1.5)); keys.on("0", () => zoom(0));
+  keys.pan((dx, dy) => { if (head) { view = { ...view, x: view.x + dx, y: view.y + dy }; paint(); } }, canvas);
   new ResizeObserver(() => { if (head && canvas.width !== Math.round(canvas.clientWidth * devicePixelRatio)) paint(); }).observe(canvas);
   load();
 })();

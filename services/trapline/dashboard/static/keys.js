@@ -30,12 +30,17 @@
     "?": () => (help.open ? help.close() : help.showModal()),
     d: () => window.nextTheme(),
     g: () => { went = Date.now(); },
-    j: () => step(1), k: () => step(-1), ArrowDown: null, ArrowUp: null,
+    j: () => step(1), k: () => step(-1), 
     Enter: () => { const row = selected(); if (row) location.href = row.dataset.href; },
     "/": () => document.querySelector("form.filters input, form.filters select")?.focus(),
     "[": () => follow("prev"), "]": () => follow("next"),
   };
-  window.keys = { on: (key, action) => own.set(key, action), selected, select, rows, step };
+  // While a map or an image has the focus, arrows move it.
+  const pan = (move, element) => element.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key];
+    if (by && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); move(...by); }
+  });
+  window.keys = { on: (key, action) => own.set(key, action), selected, select, rows, step, pan };
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
