@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from bench.harness import Comparison, InvalidRunError, Note, Size, Target
-from bench.lsst import Opponent, opponent, opponent_python
+from bench.lsst import PACKAGES, Opponent, opponent
 from bench.meshes import running_mesh, running_service
+from bench.opponents import opponent_python
 from trapline.common.commands.survey import mesh_tables
 from trapline.common.config.mesh import load_config
 from trapline.common.sky import from_tangent
@@ -71,7 +72,7 @@ _LOADS: dict[Size, tuple[_Load, ...]] = {
 
 def survey(size: Size) -> list[Comparison]:
     """Compare seconds per visit with theirs, the last visits with the first, and alerts with rows."""
-    python = opponent_python()
+    python = opponent_python(PACKAGES)
     with temporary_cluster(durable=True) as cluster, fresh_database(cluster):
         return [comparison for load in _LOADS[size] for comparison in _compare(load, *_measured(load, python, cluster))]
 

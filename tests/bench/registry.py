@@ -44,6 +44,14 @@ BENCHMARKS = {
         "CPU per GB of 16 ports of 1024 x 1024 images, against recv_into and file append", "bench_ingest:ingest"
     ),
     "extract": Benchmark("milliseconds per stage of the extractor, against bare sep", "bench_extract:stages"),
+    "pyse": Benchmark(
+        "the extractor beside PySE on the same images: time, completeness, false detections, pulls of both",
+        "bench_pyse:side_by_side",
+    ),
+    "completeness": Benchmark(
+        "completeness and purity over signal to noise and crowding, against what noise allows; a table and a plot",
+        "bench_completeness:completeness",
+    ),
     "forced": Benchmark(
         "10^4 forced positions in a 2300 x 2300 image, against sep.sum_ellipse of the same pixels",
         "bench_forced:forced",

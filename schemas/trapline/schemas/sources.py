@@ -6,7 +6,7 @@ from typing import Annotated
 
 from trapline.schemas.columns import Column, Table, id_column
 from trapline.schemas.header import Header, Id, doc
-from trapline.schemas.image import Image
+from trapline.schemas.image import Beam, Image
 
 SCHEMA = "trapline.sources/1.0"
 
@@ -60,4 +60,11 @@ class Sources(Header, kw_only=True, omit_defaults=True):
     rms_max: Annotated[float | None, doc("largest noise in the region, in `unit`; absent when rejected")] = None
     detection_threshold: Annotated[float | None, doc("of a peak", "sigma")] = None
     analysis_threshold: Annotated[float | None, doc("of an island's edge", "sigma")] = None
+    left_out: Annotated[
+        int, doc("sources above the threshold that were not measured, fainter than all that were: there are too many")
+    ] = 0
+    psf: Annotated[
+        Beam | None,
+        doc("the point-spread function as its stars show it; absent with a restoring beam or too few stars"),
+    ] = None
     watchlist_version: Annotated[int | None, doc("watchlist that was measured; absent without one")] = None

@@ -37,6 +37,12 @@ class ExtractorConfig(ServiceSection):
         default=0.1, ge=0, description="smallest island, in beam areas, at least one pixel: a spike is no source"
     )
     min_area_px: int = Field(default=5, ge=1, description="smallest island of an optical image")
+    most_sources: int = Field(
+        default=100_000,
+        ge=1,
+        description="sources of one image that are measured, the highest; more are counted and left out: no image may "
+        "keep a replica for minutes",
+    )
     ew_sys_err_deg: ErrorDeg | None = Field(
         default=None,
         description="systematic position error, east-west on the sky; when absent 10 arcsec or a tenth of the beam's "

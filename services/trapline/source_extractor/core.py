@@ -13,7 +13,7 @@ from trapline.common.ids import blind_source_id, record_id
 from trapline.common.region import inside, on_array
 from trapline.schemas.columns import Array, Kind, ids_to_array
 from trapline.schemas.header import Place
-from trapline.schemas.image import Image
+from trapline.schemas.image import Beam, Image
 from trapline.schemas.images import Images
 from trapline.schemas.message import Message
 from trapline.schemas.sources import COLUMNS, SCHEMA, Sources
@@ -21,8 +21,14 @@ from trapline.schemas.watchlist import Remeasure
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.mesh import Meshes
 from trapline.source_extractor.methods import extract
-from trapline.source_extractor.noise import noise_range
-from trapline.source_extractor.positions import SkyPositions, axes_on_sky, on_sky, systematic_errors_deg
+from trapline.source_extractor.noise import noise_of, noise_range
+from trapline.source_extractor.positions import (
+    SkyPositions,
+    axes_on_sky,
+    on_sky,
+    shape_on_sky,
+    systematic_errors_deg,
+)
 from trapline.source_extractor.rows import PixelRows
 from trapline.source_extractor.scene import Scene, prepare
 from trapline.source_extractor.watched import Watched, fluxes_at, measure_watched, not_measured
@@ -35,11 +41,17 @@ _NONE = Watchlists()
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Columns of `sources`, in order of (y, x), and the smallest and largest noise in the region (None: no pixel)."""
+    """Columns of `sources`, in order of (y, x), and the smallest and largest noise in the region (None: no pixel).
+
+    `left_out` sources were not measured: there are too many. `psf` is the point-spread function where there is no
+    restoring beam, and enough stars.
+    """
 
     columns: dict[str, Array]
     rms_min: float | None
     rms_max: float | None
+    left_out: int = 0
+    psf: Beam | None = None
 
 
 def measure_image(
@@ -64,7 +76,7 @@ def measure_image(
     if image.quality.rejected:
         found = Measurement(COLUMNS.empty(), None, None)
     else:
-        scene = prepare(_pixels(message), image, settings, message.arrays.get("mask"))
+        scene = prepare(_pixels(message), image, settings, *_mask_and_noise(message))
         if meshes:
             meshes.keep(image.id, scene.noise.mesh)
         found = _measure(scene, settings, watchlists)
@@ -79,6 +91,8 @@ def measure_image(
         rms_max=found.rms_max,
         detection_threshold=settings.detection_threshold,
         analysis_threshold=settings.analysis_threshold,
+        left_out=found.left_out,
+        psf=found.psf,
         watchlist_version=watchlists.version,
     )
     return Message(header, found.columns)
@@ -111,8 +125,8 @@ def measure_again(
         columns = not_measured(image, watched)
     else:
         _, about_y = on_array(image, watched.ra_deg, watched.dec_deg)
-        mask, known = images.arrays.get("mask"), meshes.of(image.id) if meshes else None
-        scene = prepare(_pixels(images), image, settings, mask, about_y=about_y, known=known)
+        known = meshes.of(image.id) if meshes else None
+        scene = prepare(_pixels(images), image, settings, *_mask_and_noise(images), about_y=about_y, known=known)
         if meshes:
             meshes.keep(image.id, scene.noise.mesh)
         rows = blind.arrays["kind"] == Kind.BLIND
@@ -168,7 +182,8 @@ def _measure(
     if watchlists.version is not None:
         forced = measure_watched(scene, watchlists.near(image), rows.position_px, settings)
         columns = {name: np.concatenate([column, forced[name]]) for name, column in columns.items()}
-    return Measurement(columns, *noise_range(scene.noise, image))
+    psf = shape_on_sky(rows.psf, scene.axes) if rows.psf else None
+    return Measurement(columns, *noise_range(scene.noise, image), rows.left_out, psf)
 
 
 def _fluxes_of(scene: Scene, rows: PixelRows, settings: ExtractorConfig) -> PixelRows:
@@ -192,6 +207,12 @@ def _pixels(message: Message[Images]) -> Array:
     if pixels is None:
         raise ValueError("the record carries an image that is not rejected, and no pixels")
     return pixels
+
+
+def _mask_and_noise(message: Message[Images]) -> tuple[Array | None, Array | None]:
+    """Return the mask and the noise map that came with an image."""
+    weight = message.arrays.get("weight")
+    return message.arrays.get("mask"), None if weight is None else noise_of(weight)
 
 
 def _in_region(rows: PixelRows, scene: Scene) -> PixelRows:

@@ -22,6 +22,8 @@ Kernel = npt.NDArray[np.float32]
 
 # How much larger than configured the pixel stack stays after a crowded image; beyond that it grows for one image only.
 _KEPT_GROWTH = 16
+_MOST_PARTS = 4096
+"""Parts that sep may take an island into: its time and memory grow with their square. Larger islands stay whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Islands:
 
     table: npt.NDArray[Any]
     sign: Float
+    left_out: int = 0
+    """how many more there are, fainter than these"""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -53,6 +57,8 @@ class Islands:
 def detect(noise: Flattened, settings: ExtractorConfig, min_area_px: int, smooth: PixelBeam | Kernel) -> Islands:
     """Return islands above the analysis threshold that hold a peak above the detection threshold.
 
+    Of more than `most_sources` the highest, in units of the noise: that bounds what one image may cost.
+
     Parameters
     ----------
     noise
@@ -69,7 +75,17 @@ def detect(noise: Flattened, settings: ExtractorConfig, min_area_px: int, smooth
         found.append((-1.0, _above(-noise.flat, noise.rms, settings, min_area_px, smooth)))
     sign = np.concatenate([np.full(len(table), value) for value, table in found])
     tables: Any = [table for _, table in found]
-    return Islands(np.concatenate(tables) if settings.negative else tables[0], sign)
+    islands = Islands(np.concatenate(tables) if settings.negative else tables[0], sign)
+    return _highest(islands, noise, settings.most_sources)
+
+
+def _highest(islands: Islands, noise: Flattened, most: int) -> Islands:
+    """Return so many islands at most, in the order they had; of equal ones the first."""
+    if len(islands) <= most:
+        return islands
+    snr = islands.column("peak") / islands.rms(noise)
+    kept = np.sort(np.argsort(-snr, kind="stable")[:most])
+    return Islands(islands.table[kept], islands.sign[kept], len(islands) - most)
 
 
 def _above(
@@ -108,6 +124,9 @@ class _PixelStack:
             try:
                 table = sep.extract(flat, threshold, **options)
             except Exception as error:
+                if _OVERFLOW in str(error) and not _more_parts():
+                    options |= {"deblend_nthresh": 1, "deblend_cont": 1.0}
+                    continue
                 larger = _larger(str(error), size, flat.size)
                 if larger is None:
                     raise
@@ -119,10 +138,18 @@ class _PixelStack:
 
 def _larger(error: str, size: int, most: int) -> int | None:
     """Return the stack to try next, or None when more memory is no answer; sep's errors differ by their text alone."""
-    if "deblending overflow" in error and sep.get_sub_object_limit() < most:
-        sep.set_sub_object_limit(4 * sep.get_sub_object_limit())
+    if _OVERFLOW in error:
         return size
     return 4 * size if "pixel buffer full" in error and size <= most else None
 
 
+def _more_parts() -> bool:
+    """Let sep take islands into more parts; return whether that is allowed."""
+    limit = sep.get_sub_object_limit()
+    if limit < _MOST_PARTS:
+        sep.set_sub_object_limit(min(4 * limit, _MOST_PARTS))
+    return bool(limit < _MOST_PARTS)
+
+
+_OVERFLOW = "deblending overflow"
 _stack = _PixelStack()

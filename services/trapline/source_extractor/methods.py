@@ -58,12 +58,12 @@ def extract(scene: Scene, settings: ExtractorConfig) -> PixelRows:
     rows = method_named(settings.method)(scene, settings)
     if not isinstance(rows, PixelRows):
         raise MethodError(f"method {settings.method!r} returned {type(rows).__name__}, not PixelRows")
-    n, shapes = len(rows), rows.shapes()
+    n, shapes = len(rows), {name: np.shape(array) for name, array in rows.arrays().items()}
     wrong = [name for name, shape in shapes.items() if shape[:1] != (n,)]
     if wrong:
         raise MethodError(f"method {settings.method!r}: {wrong[0]} has the shape {shapes[wrong[0]]} for {n} sources")
     numbers = np.isfinite(rows.position_px).all(axis=-1) & np.isfinite(rows.flux_peak + rows.flux_int)
-    return rows if numbers.all() else rows.take(numbers)
+    return (rows if numbers.all() else rows.take(numbers)).highest(settings.most_sources)
 
 
 def ours(scene: Scene, settings: ExtractorConfig) -> PixelRows:

@@ -56,7 +56,8 @@ def flatten(
         Sigma of the beam, where that makes the noise: pixels nearer than 1.2 times this say the same. 0 where each
         pixel has noise of its own.
     given_rms
-        The noise, same shape, if it is known: then only the background is taken from the mesh.
+        The noise, same shape, if it is known: then only the background is taken from the mesh. Pixels without noise, or
+        with an infinite one, are not used.
     wanted
         Rows that will be looked at, at least one; the others may hold anything. What is in these does not depend on it.
     known
@@ -75,7 +76,7 @@ def flatten(
     shape = (pixels.shape[0], pixels.shape[1])
     stride = max(1, min(int(1.2 * smooth_px), mesh_px // _FEWEST_SAMPLES))
     with np.errstate(over="ignore", invalid="ignore"):
-        mesh = known or noise_mesh(_sample(pixels, mask, stride), shape, mesh_px, stride)
+        mesh = known or noise_mesh(_sample(pixels, mask, given_rms, stride), shape, mesh_px, stride)
         if mesh is None:
             return Flattened(np.zeros(shape, np.float32), np.full(shape, np.inf, np.float32), np.ones(shape, bool))
         flat, rms = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -105,12 +106,22 @@ def noise_range(noise: Flattened, image: Image) -> tuple[float | None, float | N
     return (float(rms.min()), float(rms.max())) if rms.size else (None, None)
 
 
-def _sample(pixels: Array, mask: Array | None, stride: int) -> Pixels:
+def noise_of(weight: Array) -> Pixels:
+    """Return the noise that a map of inverse variances tells; infinite where the weight is 0, or none."""
+    inverse = np.asarray(weight, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return np.where(inverse > 0, 1 / np.sqrt(inverse), np.inf).astype(np.float32)
+
+
+def _sample(pixels: Array, mask: Array | None, rms: Array | None, stride: int) -> Pixels:
     """Return every `stride`-th pixel, NaN where it is unusable."""
     sample = np.array(pixels[::stride, ::stride], np.float32)
     bad = ~np.isfinite(sample)
     if mask is not None:
         bad |= mask[::stride, ::stride] != 0
+    if rms is not None:
+        known = np.asarray(rms[::stride, ::stride], np.float64)
+        bad |= ~(np.isfinite(known) & (known > 0))
     sample[bad] = np.nan
     return sample
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import sep
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.detection import Islands, detect
 from trapline.source_extractor.noise import Flattened
+from trapline.source_extractor.psf import measure_psf
 from trapline.source_extractor.rows import PixelRows, no_flags, symmetric
 
 Float = npt.NDArray[np.float64]
@@ -27,7 +29,7 @@ def measure_optical(noise: Flattened, settings: ExtractorConfig) -> PixelRows:
     """Return every source of the image: windowed position, flux of a circular or a Kron aperture, brightest pixel.
 
     Errors are those of the background noise, independent from pixel to pixel, and with a gain of the photons of the
-    source as well.
+    source as well. The point-spread function is that of bright stars that stand alone.
     """
     islands = detect(noise, settings, settings.min_area_px, sep.default_kernel)
     rms = islands.rms(noise)
@@ -46,13 +48,16 @@ def measure_optical(noise: Flattened, settings: ExtractorConfig) -> PixelRows:
         rms=rms,
         chi2_reduced=np.full(len(rms), np.nan),
         flags=no_flags(len(rms)),
+        left_out=islands.left_out,
     )
-    return rows.flagged(
+    rows = rows.flagged(
         BLENDED=islands.flagged(sep.OBJ_MERGED),
         MASKED=(missing & sep.APER_HASMASKED) != 0,
         NEAR_EDGE=islands.flagged(sep.OBJ_TRUNC) | ((missing & sep.APER_TRUNC) != 0),
         NEGATIVE=islands.sign < 0,
     )
+    snr, clean = rows.flux_peak / rms, rows.flags == 0
+    return replace(rows, psf=measure_psf(noise, rows.position_px, snr, rows.shape_px, clean))
 
 
 def windowed_positions(noise: Flattened, islands: Islands) -> tuple[Float, Float]:

@@ -85,7 +85,7 @@ def _sources(figure: Any, axes: Any, scene: Scene, found: Measurement) -> None:
     flags: Any = found.columns["flags"]
     colours = [_colour(int(one)) for one in flags]
     axes.add_collection(PolyCollection(ellipses(scene, found), facecolors="none", edgecolors=colours, linewidths=0.9))
-    _beam(axes, scene)
+    _beam(axes, scene, found.psf)
     _labels(axes, f"{len(flags)} sources; ellipses {SHOWN_BEAMS:g} times as large as at half power")
     for bit, colour in _COLOURS.items():
         axes.plot([], [], color=colour, label=Flag(bit).name.lower().replace("_", " ") if bit else "source")  # type: ignore[union-attr]
@@ -99,12 +99,15 @@ def _noise(figure: Any, axes: Any, scene: Scene) -> None:
     _labels(axes, "noise map")
 
 
-def _beam(axes: Any, scene: Scene) -> None:
-    if scene.beam is None:
+def _beam(axes: Any, scene: Scene, psf: Beam | None) -> None:
+    """Draw the beam, or the point-spread function, into the corner: as large as it is."""
+    shape = scene.beam if psf is None else pixel_beam(psf, scene.axes)
+    if shape is None:
         return
-    contour = HALF_POWER * (scene.beam.to_pixel @ _CIRCLE)
+    contour = HALF_POWER * (shape.to_pixel @ _CIRCLE)
     corner = contour.max(axis=1) + 0.02 * np.array(scene.noise.flat.shape[::-1])
-    axes.fill(*(contour + corner[:, None]), color="#ffd166", label="beam")
+    label = "beam" if psf is None else f"PSF, {3600 * np.sqrt(psf.major_deg * psf.minor_deg):.3g} arcsec"
+    axes.fill(*(contour + corner[:, None]), color="#ffd166", label=label)
 
 
 def _labels(axes: Any, title: str) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trapline.common.wcs import SkyWcs
 from trapline.schemas.image import Beam
-from trapline.source_extractor.beam import FWHM_PER_SIGMA
+from trapline.source_extractor.beam import FWHM_PER_SIGMA, PixelBeam
 from trapline.source_extractor.config import ExtractorConfig
 
 Float = npt.NDArray[np.float64]
@@ -57,3 +57,9 @@ def axes_on_sky(shape_px: Float, axes: Float) -> tuple[Float, Float, Float]:
     major, minor = np.sqrt(mean + half), np.sqrt(np.maximum(mean - half, 0.0))
     pa_deg = np.mod(np.degrees(np.arctan2(2 * mixed, north - east)) / 2, 180.0)
     return FWHM_PER_SIGMA * major, FWHM_PER_SIGMA * minor, pa_deg
+
+
+def shape_on_sky(shape: PixelBeam, axes: Float) -> Beam:
+    """Return the full widths of a Gaussian on the pixels, and its angle on the sky; `axes` as in `axes_on_sky`."""
+    major, minor, pa = axes_on_sky(shape.covariance_px[None], axes)
+    return Beam(float(major[0]), float(minor[0]), float(pa[0]))

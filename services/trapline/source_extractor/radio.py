@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import sep
@@ -37,7 +39,7 @@ def measure_radio(noise: Flattened, beam: PixelBeam, settings: ExtractorConfig) 
     seeds = Seeds(peak, start, islands.sign, rms, _sizes(islands, rms, beam, settings.analysis_threshold))
     fit = fit_sources(noise, seeds, beam, free=not settings.force_beam)
     rows = choose(fit.converged, _from_fit(fit, rms), _from_moments(islands, rms, beam))
-    return rows.flagged(
+    return replace(rows, left_out=islands.left_out).flagged(
         BLENDED=_blended(rows.position_px, beam) | islands.flagged(sep.OBJ_MERGED),
         FIT_FAILED=~fit.converged,
         MASKED=fit.masked,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trapline.schemas.columns import Flag
+from trapline.source_extractor.beam import PixelBeam
 
 Float = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -20,6 +23,9 @@ class PixelRows:
 
     `covariance_px` (n, 2, 2) is that of the position (x, y), `shape_px` (n, 2, 2) holds the second moments of the
     source, and `flags` the bits of `Flag`.
+
+    Of the image as a whole, where a method knows it: `left_out` is how many sources it did not measure since there are
+    too many, and `psf` the point-spread function of an image without a restoring beam.
     """
 
     x: Float
@@ -33,6 +39,8 @@ class PixelRows:
     rms: Float
     chi2_reduced: Float
     flags: npt.NDArray[np.uint32]
+    left_out: int = 0
+    psf: PixelBeam | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -42,13 +50,21 @@ class PixelRows:
         """Positions (x, y), (n, 2)."""
         return np.stack([self.x, self.y], axis=-1)
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each array."""
-        return {f.name: np.shape(getattr(self, f.name)) for f in fields(self)}
+    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return what has a value for each row, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"left_out", "psf"}}
 
     def take(self, index: Index | Bool) -> PixelRows:
         """Return these rows in this order."""
-        return PixelRows(*(getattr(self, f.name)[index] for f in fields(self)))
+        taken: dict[str, Any] = {name: array[index] for name, array in self.arrays().items()}
+        return replace(self, **taken)
+
+    def highest(self, most: int) -> PixelRows:
+        """Return so many rows at most, those furthest above (or below) the noise, in the order they had."""
+        if len(self) <= most:
+            return self
+        kept = np.sort(np.argsort(-np.abs(self.flux_peak / self.rms), kind="stable")[:most])
+        return replace(self.take(kept), left_out=self.left_out + len(self) - most)
 
     def flagged(self, **conditions: Bool) -> PixelRows:
         """Return the rows with the named bits of `Flag` raised: ``rows.flagged(MASKED=..., BLENDED=...)``."""
@@ -60,12 +76,10 @@ class PixelRows:
 
 def choose(first_is_good: Bool, first: PixelRows, second: PixelRows) -> PixelRows:
     """Return each row from the first where that is good, else from the second."""
-    return PixelRows(
-        *(
-            np.where(first_is_good.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-            for a, b in ((getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
-        )
-    )
+    other, chosen = second.arrays(), dict[str, Any]()
+    for name, array in first.arrays().items():
+        chosen[name] = np.where(first_is_good.reshape(-1, *[1] * (array.ndim - 1)), array, other[name])
+    return replace(first, **chosen)
 
 
 def no_flags(rows: int) -> npt.NDArray[np.uint32]:

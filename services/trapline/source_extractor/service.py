@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -40,13 +41,22 @@ class Extractor:
         Returns the newest positions to measure along.
     lookup
         Finds the records that a request names.
+    counters
+        Totals since the start: sources that were left out.
     """
 
-    def __init__(self, settings: ExtractorConfig, watchlists: Callable[[], Watchlists], lookup: Lookup) -> None:
+    def __init__(
+        self,
+        settings: ExtractorConfig,
+        watchlists: Callable[[], Watchlists],
+        lookup: Lookup,
+        counters: Counter[str] | None = None,
+    ) -> None:
         self._settings = settings
         self._watchlists = watchlists
         self._lookup = lookup
         self._meshes = Meshes()
+        self._counters = Counter[str]() if counters is None else counters
 
     def __call__(self, record: Record) -> Iterator[Message[Header]]:
         """Yield the `sources` record of an image or a request; nothing for commands and ends of streams."""
@@ -55,7 +65,9 @@ class Extractor:
             yield self._answer(cast("Message[Remeasure]", message))
         elif isinstance(message.header, Images) and message.header.image is not None:
             images = cast("Message[Images]", message)
-            yield measure_image(images, self._settings, record.place, self._watchlists(), self._meshes)
+            measured = measure_image(images, self._settings, record.place, self._watchlists(), self._meshes)
+            self._counters["sources_left_out"] += measured.header.left_out
+            yield measured
 
     def _answer(self, request: Message[Remeasure]) -> Message[Sources]:
         header = request.header
@@ -80,7 +92,7 @@ async def run(context: Context) -> None:
 
     settings = cast("ExtractorConfig", context.section)
     method_named(settings.method)  # one that does not exist ends the service, and no image
-    handler = Extractor(settings, follower.current, lookup)
+    handler = Extractor(settings, follower.current, lookup, context.counters)
     following = asyncio.create_task(follower.follow(), name="follow the watchlist")
     try:
         # What is asked for again is in no hurry: it waits for images, and its processor time for the services that

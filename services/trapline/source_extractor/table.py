@@ -109,4 +109,6 @@ def _about(found: Measurement, image: Image) -> dict[str, Any]:
         "BUNIT": image.unit or "",
         "RMS_MIN": found.rms_min,
         "RMS_MAX": found.rms_max,
+        "LEFT_OUT": found.left_out,
+        **({} if found.psf is None else {"PSF_MAJ": 3600 * found.psf.major_deg, "PSF_MIN": 3600 * found.psf.minor_deg}),
     }

@@ -121,6 +121,28 @@ def test_another_image_may_give_sources_or_noise(path: Path, field: Field, tmp_p
     assert np.abs(np.asarray(table["flux_peak"])).max() < 5
 
 
+def test_a_map_of_weights_tells_the_noise_and_where_not_to_look(path: Path, field: Field, tmp_path: Path) -> None:
+    weights = np.full(SHAPE, 1 / 2.0**2, np.float32)
+    weights[:, 260:] = 0
+    fits.writeto(tmp_path / "weight.fits", weights)
+    code, out, _ = extract(path, "--weight-map", tmp_path / "weight.fits")
+    assert code == 0
+    table: Any = Table.read(out, format="ascii.fixed_width_two_line", delimiter=" ")
+    # Those on the border keep what is left of them.
+    assert (field.x < 255).sum() <= len(table) <= (field.x < 264).sum()
+    assert np.asarray(table["snr"]) == pytest.approx(np.asarray(table["flux_peak"]) / 2, rel=0.01)
+    code, _, said = extract(path, "--weight-map", tmp_path / "weight.fits", "--noise-map", path)
+    assert (code, said.count("\n")) == (2, 1)
+
+
+def test_what_is_left_out_is_told(path: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mesh.toml"
+    config.write_text("[source_extractor]\nmost_sources = 3\n")
+    code, out, said = extract(path, "--config", config)
+    assert (code, len(out.splitlines())) == (0, 5)
+    assert "fainter sources were left out" in said
+
+
 def test_an_image_that_would_be_rejected_is_measured_and_the_reasons_told() -> None:
     code, _, said = extract(REAL_IMAGES / "missing-metadata.fits")
     assert code == 0

@@ -6,15 +6,17 @@ import pytest
 
 from extractor_skies import Field, grid_field, make_image, round_beam
 from trapline.common.ids import blind_source_id, id_time_us
-from trapline.schemas.columns import array_to_ids
+from trapline.schemas.columns import Kind, array_to_ids, ids_to_array
 from trapline.schemas.header import Place
 from trapline.schemas.image import Band, Quality, Reason
 from trapline.schemas.images import SCHEMA as IMAGES_SCHEMA
 from trapline.schemas.images import Images
 from trapline.schemas.message import Message, decode, encode
 from trapline.schemas.sources import COLUMNS, SCHEMA, Sources
+from trapline.schemas.watchlist import REMEASURE_SCHEMA, Remeasure
 from trapline.source_extractor.config import ExtractorConfig
-from trapline.source_extractor.core import measure_image
+from trapline.source_extractor.core import measure_again, measure_image
+from trapline.source_extractor.watchlist import Watchlist, Watchlists
 
 PLACE = Place("images", "0", 2, 41)
 SETTINGS = ExtractorConfig(detection_threshold=7.0, analysis_threshold=4.0)
@@ -92,3 +94,61 @@ def test_records_that_cannot_be_measured_are_refused_with_the_reason() -> None:
         measure_image(record(image=None, end_of_stream=True), SETTINGS, PLACE)
     with pytest.raises(ValueError, match="no pixels"):
         measure_image(Message(record().header), SETTINGS, PLACE)
+
+
+def with_weights(weight: object) -> Message[Images]:
+    return Message(record().header, {"pixels": FIELD.pixels, "weight": np.asarray(weight)})
+
+
+def test_the_weights_of_an_image_are_its_noise_map() -> None:
+    weight = np.full(FIELD.pixels.shape, 0.25, np.float32)
+    weight[:, 150:] = 1 / 9
+    weight[:60] = 0
+    answer = measure_image(with_weights(weight), SETTINGS, PLACE)
+    assert answer.header.rms_min is not None
+    assert (answer.header.rms_min, answer.header.rms_max) == pytest.approx((2.0, 3.0))
+    x, y, peak, snr = (np.asarray(answer.arrays[name], float) for name in ("x", "y", "flux_peak", "snr"))
+    assert len(x)
+    assert y.min() > 58, "what has no weight is not looked at"
+    assert snr == pytest.approx(peak / np.where(x < 149.5, 2.0, 3.0), rel=1e-5)
+    plain = measure_image(record(), SETTINGS, PLACE)
+    assert len(plain.arrays["x"]) > len(x)
+
+
+def test_forced_values_with_weights_are_the_same_whenever_they_are_measured() -> None:
+    weight = np.random.default_rng(3).uniform(0.1, 0.3, FIELD.pixels.shape).astype(np.float32)
+    weight[::7, ::5] = 0
+    image = with_weights(weight)
+    rows = {
+        "object_id": ids_to_array([bytes([i]) * 16 for i in range(40)]),
+        "ra_deg": 150 + np.linspace(-0.15, 0.15, 40),
+        "dec_deg": 35 + np.linspace(0.1, -0.1, 40),
+        "kind": np.full(40, Kind.FORCED, np.uint8),
+    }
+    watchlist = Watchlist()
+    watchlist.update(4, rows, full=True)
+    along = measure_image(image, SETTINGS, PLACE, Watchlists((watchlist,)))
+    forced = along.arrays["kind"] == Kind.FORCED
+    assert forced.sum() > 20
+    request = Message(Remeasure(schema=REMEASURE_SCHEMA, id=b"q" * 16, image_place=PLACE, sources_place=PLACE), rows)
+    blind = measure_image(image, SETTINGS, PLACE)
+    again = measure_again(request, image, blind, SETTINGS)
+    row = [
+        array_to_ids(again.arrays["object_id"]).index(one) for one in array_to_ids(along.arrays["object_id"][forced])
+    ]
+    for name in ("flux_int", "flux_int_err", "snr", "flags"):
+        assert along.arrays[name][forced].tobytes() == again.arrays[name][row].tobytes(), name
+
+
+@pytest.mark.parametrize(
+    ("weight", "text"), [(np.ones((300, 240), np.float32), "noise map"), (np.ones(7, np.float32), "noise map")]
+)
+def test_weights_of_another_shape_are_refused(weight: object, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        measure_image(with_weights(weight), SETTINGS, PLACE)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, 1e-45])
+def test_weights_that_are_none_leave_nothing(value: float) -> None:
+    answer = measure_image(with_weights(np.full(FIELD.pixels.shape, value, np.float32)), SETTINGS, PLACE)
+    assert len(answer.arrays["x"]) == 0

@@ -31,6 +31,9 @@ def extract(
     method: Annotated[str | None, typer.Option(help="A plug-in, module:function.")] = None,
     detect_in: Annotated[Path | None, typer.Option(help="Find the sources in this image of the same pixels.")] = None,
     noise_map: Annotated[Path | None, typer.Option(help="Take the noise from this image of the same pixels.")] = None,
+    weight_map: Annotated[
+        Path | None, typer.Option(help="Take the noise from this map of inverse variances; 0: not used.")
+    ] = None,
     plane: Annotated[int, typer.Option(min=0, help="Which image of the file, from 0.")] = 0,
     config: ConfigOption = None,
 ) -> None:
@@ -47,7 +50,7 @@ def extract(
         images = _Images(loaded.service("image_ingest"), loaded.mesh.dataset)
         image, pixels, mask = images.read(path, plane)
         core: Any = importlib.import_module("trapline.source_extractor.core")
-        given = {"rms": images.pixels(noise_map), "detection": images.pixels(detect_in)}
+        given = {"rms": images.noise(noise_map, weight_map), "detection": images.pixels(detect_in)}
         found = core.measure(pixels, image, settings, mask=mask, **given)
         _tell(found, image, out, table_format)
         if png is not None:
@@ -97,9 +100,22 @@ class _Images:
         """Return the pixels of a file, in the unit of the image; None without one."""
         return None if path is None else self.read(path)[1]
 
+    def noise(self, noise_map: Path | None, weight_map: Path | None) -> Any:
+        """Return the noise that a map tells; None without one. Of a weight map only its numbers count."""
+        if weight_map is None:
+            return self.pixels(noise_map)
+        if noise_map is not None:
+            raise ConfigError("--noise-map and --weight-map both tell the noise: one of them is wanted")
+        weights = next(iter(self._files.read_fits(weight_map, limit_bytes=self._settings.config.max_image_bytes)))
+        if weights.pixels is None:
+            raise ValueError(f"{weight_map}: there is no image in it")
+        return importlib.import_module("trapline.source_extractor.noise").noise_of(weights.pixels)
+
 
 def _tell(found: Any, image: Any, out: Path | None, table_format: str | None) -> None:
     tables: Any = importlib.import_module("trapline.source_extractor.table")
+    if found.left_out:
+        sys.stderr.write(f"trapline: {found.left_out} fainter sources were left out (most_sources)\n")
     if out is not None:
         tables.write(found, image, out, table_format)
     elif table_format is not None:
