@@ -4,7 +4,8 @@ Within a partition of `images` the order is that of seq. Between partitions the 
 partition) is next, and a partition without a head is waited for unless it has ended or is silent for `idle_after_s`.
 An image whose sources are missing is waited for, but not longer than `max_hold_s` after sources of later ones came; it
 is folded when they come. These two are the only clocks, and what they decide is in the output: replay needs none.
-Answers to requests are taken as they come: nothing but the values of forced points depends on them.
+Answers to requests are taken as they come, one after each image that is ready: nothing but the values of forced points
+depends on them, and images are what others wait for.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class ImageOrder:
         self._dead_unconfirmed: set[Spot] = set()
         self._dead_seen_once: set[Spot] = set()
         self._replies = Replies()
+        self._reply_is_due = False
         self._held_since: float | None = None
         self._consumed: dict[PartitionKey, Consumed] = {}
         self._skipped: set[Spot] = set()
@@ -99,8 +101,13 @@ class ImageOrder:
         self._now = now
         if self._script:
             return self._scripted()
-        if (reply := self._replies.take()) is not None:
-            return self._reply(reply)
+        step = self._any_reply() if self._reply_is_due else None
+        step = step or self._image(now) or self._any_reply()
+        self._reply_is_due = step is not None and step.places[0].channel == "images"
+        return step
+
+    def _image(self, now: float) -> Step | None:
+        """Return the image or command whose turn it is; None when it is not here yet."""
         if late := self._late():
             return late
         while (head := self._next_head(now)) is not None:
@@ -257,6 +264,10 @@ class ImageOrder:
             if (step := self._ready(head)) is not None:
                 return step
         return None
+
+    def _any_reply(self) -> Step | None:
+        record = self._replies.take()
+        return None if record is None else self._reply(record)
 
     def _reply(self, record: Record) -> Step:
         self._consume(record.place)

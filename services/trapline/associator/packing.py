@@ -76,7 +76,10 @@ def pack_requests(requests: Iterable[Request], arrays: dict[str, Array]) -> list
         for name in ("object_id", "ra_deg", "dec_deg", "kind", "misses"):
             table.rows[name][rows] = getattr(request.pairs, name)
     arrays |= table.columns(_PREFIX)
-    return [{"id": r.id, "dataset": r.dataset, "of": pack_folded(r.of)} for r in requests]
+    # Many ask for the same images: those of the backfill ring.
+    images = {id(r.of): r.of for r in requests}
+    packed = {key: pack_folded(of) for key, of in images.items()}
+    return [{"id": r.id, "dataset": r.dataset, "of": packed[id(r.of)]} for r in requests]
 
 
 def unpack_requests(entries: Iterable[Mapping[str, Any]], arrays: Mapping[str, Array]) -> dict[bytes, Request]:

@@ -72,8 +72,7 @@ def event_header(context: Context, at: Mapping[str, Any], finding: Finding, chan
     change
         Which event, and what of it.
     """
-    # Of what disappeared a forced flux may be here, or come later: that is timing, and no part of the event.
-    seen = finding.kind != "disappeared"
+    image = context.image
     return Transients(
         schema=SCHEMA,
         id=_record_id(context, change),
@@ -82,30 +81,29 @@ def event_header(context: Context, at: Mapping[str, Any], finding: Finding, chan
         trace=context.trace,
         event_id=change.event_id,
         object_id=at["object_id"].tobytes(),
-        kind=finding.kind,
         alert_type=change.alert_type,
         ended=change.ended,
         veto=change.veto,
-        role=context.image.role,
-        image_id=context.image.id,
-        image_place=context.image.place,
+        role=image.role,
+        image_id=image.id,
+        image_place=image.place,
         t_us=context.t_us,
-        ra_deg=float(at["object_ra_deg"]),
-        dec_deg=float(at["object_dec_deg"]),
-        pos_err_ew_deg=float(at["object_err_ew_deg"]),
-        pos_err_ns_deg=float(at["object_err_ns_deg"]),
         band=context.band,
-        flux_peak=float(at["flux_peak"]) if seen else math.nan,
-        flux_peak_err=float(at["flux_peak_err"]) if seen else math.nan,
-        unit=context.image.unit or "Jy",
-        significance=finding.significance,
-        certain=finding.certain,
-        rule={**finding.rule, **change.more},
-        limits_image=finding.limits_image,
-        n=finding.statistics.n,
-        v=finding.statistics.v,
-        eta=finding.statistics.eta,
+        unit=image.unit or "Jy",
+        **_found(at, finding, change),
     )
+
+
+def _found(at: Mapping[str, Any], finding: Finding, change: Change) -> dict[str, Any]:
+    """Return what is said of the point and of the object, as fields of the header."""
+    position = {name: float(at[f"object_{name}"]) for name in ("ra_deg", "dec_deg")}
+    errors = {f"pos_{name}": float(at[f"object_{name}"]) for name in ("err_ew_deg", "err_ns_deg")}
+    # Of what disappeared a forced flux may be here, or come later: that is timing, and no part of the event.
+    seen = finding.kind != "disappeared"
+    fluxes = {name: float(at[name]) if seen else math.nan for name in ("flux_peak", "flux_peak_err")}
+    said = {name: getattr(finding, name) for name in ("kind", "significance", "certain", "limits_image")}
+    rule = {**finding.rule, **change.more}
+    return {**position, **errors, **fluxes, **said, "rule": rule, **finding.statistics._asdict()}
 
 
 def changed(header: Transients, context: Context, change: Change) -> Transients:

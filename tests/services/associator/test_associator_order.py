@@ -231,3 +231,17 @@ def test_what_was_decided_is_repeated_after_a_restart_whatever_the_clock_says_no
     assert [step.places for step in after[:cut]] == [step.places for step in before[:cut]]
     assert [step.late for step in after[:cut]] == [step.late for step in before[:cut]]
     assert sorted(images_of(after)) == [("0", i) for i in range(15)]
+
+
+def test_images_that_are_ready_go_before_answers_and_every_other_time_an_answer_is_taken():
+    made, images = order(), [image(seq) for seq in range(3)]
+    for seq in range(5):
+        asked = sources(seq, images[0]).header
+        answer = msgspec.structs.replace(asked, request=fact_id(0, "ask", seq))
+        made.offer(record(Place("sources", "0", 0, seq), answer, COLUMNS.empty()))
+    for seq, one in enumerate(images):
+        made.offer(one)
+        made.offer(sources(seq, one, "1"))
+    taken = [step.places[0] for step in steps(made)]
+    assert [place.channel for place in taken] == ["images", "sources"] * 3 + ["sources"] * 2
+    assert [place.seq for place in taken] == [0, 0, 1, 1, 2, 2, 3, 4]

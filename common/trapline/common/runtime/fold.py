@@ -36,7 +36,7 @@ S = TypeVar("S")
 
 _IDLE_S = 0.1
 _REPEAT_S = 1.0
-_BURST_S = 0.2  # steps taken in the thread before the loop gets its turn
+_BURST_S = 0.005  # of steps before what came of them is published: others wait for it
 
 
 class Fold(Protocol[S]):
