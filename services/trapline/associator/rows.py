@@ -85,7 +85,7 @@ def inherited_columns(bands: Sequence[tuple[Rows, Rows]]) -> dict[str, Array]:
 def _states(objects: Rows, statistics: Rows) -> dict[str, Array]:
     columns = {"object_id": objects["object_id"].copy(), **summarise(statistics)}
     columns |= {name: statistics[name].copy() for name in ("flux_min", "flux_max", "last_seen_us")}
-    weight: Array = np.where(statistics["n"] > 0, statistics["weight"], np.nan)
+    weight: Rows = np.where(statistics["n"] > 0, statistics["weight"], np.nan)
     columns["flux_mean_weighted_err"] = weight**-0.5
     return columns
 
