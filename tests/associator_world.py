@@ -56,6 +56,8 @@ class World:
     """
 
     random: np.random.Generator
+    digits: int | None = None
+    """decimal places of a position that a forced value depends on; None: all"""
     gone: frozenset[int] = frozenset()
     """numbers of images whose pixels are gone when they are asked for"""
     settings: AssociatorConfig = SETTINGS
@@ -85,7 +87,7 @@ class World:
 
     def _with_forced(self, record: Message[Sources], watchlist: dict[bytes, tuple[float, float, int]]) -> Message[Any]:
         rows = [(id_, *row) for id_, row in watchlist.items()]
-        forced = measured_at(record.header.image, rows)
+        forced = measured_at(record.header.image, rows, self.digits)
         return Message(record.header, {name: np.concatenate([a, forced[name]]) for name, a in record.arrays.items()})
 
     def _answer_one(self) -> None:
@@ -102,7 +104,7 @@ class World:
             id=record_id(of.t_start_us or 0, "trapline.sources", of.id, request.header.id),
             request=request.header.id,
         )
-        self._take(answer(self.state, Message(header, measured_at(of, rows)), self.settings))
+        self._take(answer(self.state, Message(header, measured_at(of, rows, self.digits)), self.settings))
 
     def _take(self, folded: Folded) -> None:
         self.dropped.update(folded.dropped)
@@ -128,8 +130,11 @@ class World:
         self._follow(whole_watchlist(self.state, b"restart"))
 
 
-def measured_at(of: Image, rows: list[tuple[bytes, float, float, int]]) -> dict[str, Array]:
-    """Return forced rows: a value that depends on the image and the position, on nothing else."""
+def measured_at(of: Image, rows: list[tuple[bytes, float, float, int]], digits: int | None = None) -> dict[str, Array]:
+    """Return forced rows: a value that depends on the image and the position, on nothing else.
+
+    With `digits`, on so many decimal places of the position: what differs by rounding gives the same.
+    """
     columns = COLUMNS.empty(len(rows))
     t_us = of.t_start_us or 0
     columns["source_id"] = ids_to_array(forced_source_id(t_us, of.id, id_, kind) for id_, _, _, kind in rows)
@@ -137,7 +142,8 @@ def measured_at(of: Image, rows: list[tuple[bytes, float, float, int]]) -> dict[
     columns["kind"] = np.array([kind for _, _, _, kind in rows], np.uint8)
     for name, place in (("ra_deg", 1), ("dec_deg", 2)):
         columns[name] = columns[f"watch_{name}"] = np.array([row[place] for row in rows], float)
-    numbers = [xxhash.xxh3_64_intdigest(of.id + np.array(row[1:3]).tobytes()) for row in rows]
+    places = [np.array(row[1:3]) if digits is None else np.round(row[1:3], digits) for row in rows]
+    numbers = [xxhash.xxh3_64_intdigest(of.id + place.tobytes()) for place in places]
     columns["flux_int"] = columns["flux_peak"] = np.array([1 + number / 2**64 for number in numbers], float)
     columns["flux_int_err"] = columns["flux_peak_err"] = np.full(len(rows), 0.1)
     return columns

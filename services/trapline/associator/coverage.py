@@ -30,9 +30,9 @@ class Pointing:
     n: int = 0
     limit: Rows = field(default_factory=lambda: no_limits(1))
 
-    def add(self, limit: Rows) -> None:
-        """Count one more image."""
-        self.n += 1
+    def add(self, limit: Rows, count: int) -> None:
+        """Count more images, the best of which has these limits."""
+        self.n += count
         if smaller(limit, self.limit)[0]:
             self.limit = limit
 
@@ -61,11 +61,11 @@ class Coverage:
 
     layers: dict[tuple[Band, int], Layer] = field(default_factory=dict[tuple[Band, int], Layer])
 
-    def add(self, spot: Spot, limit: Rows, open_pointings: int) -> None:
-        """Take in one image with limits `limit`, (1,) of `LIMIT`."""
+    def add(self, spot: Spot, limit: Rows, open_pointings: int, *, count: int = 1) -> None:
+        """Take in images of one spot, the best of which has the limits `limit`, (1,) of `LIMIT`."""
         layer = self.layers.setdefault((spot.band, spot.order), Layer())
         pointing = layer.open.pop(spot.footprint, None) or Pointing()
-        pointing.add(limit)
+        pointing.add(limit, count)
         layer.open[spot.footprint] = pointing
         while len(layer.open) > open_pointings:
             oldest = next(iter(layer.open))

@@ -85,8 +85,9 @@ def inherited_columns(bands: Sequence[tuple[Rows, Rows]]) -> dict[str, Array]:
 def _states(objects: Rows, statistics: Rows) -> dict[str, Array]:
     columns = {"object_id": objects["object_id"].copy(), **summarise(statistics)}
     columns |= {name: statistics[name].copy() for name in ("flux_min", "flux_max", "last_seen_us")}
-    weight = np.where(statistics["n"] > 0, statistics["weight"], np.nan)
-    return columns | {"flux_mean_weighted_err": weight**-0.5}
+    weight: Rows = np.where(statistics["n"] > 0, statistics["weight"], np.nan)
+    columns["flux_mean_weighted_err"] = weight**-0.5
+    return columns
 
 
 def joined_columns(parts: list[dict[str, Array]]) -> dict[str, Array]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from trapline.associator.beginning import refuse_unknown_past
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import AssociatorState, Folded, answer, command, give_up, step, whole_watchlist
 from trapline.associator.order import ImageOrder
@@ -136,6 +137,7 @@ async def run(context: Context) -> None:
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    refuse_unknown_past(context.config, context.replica)
     await refuse_other_owners(context, settings)
     fold = AssociatorFold(settings, domain)
     await FoldRunner(context, fold, needs=fold.needs).run()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trapline.associator.beginning import REBUILD
 from trapline.associator.catalogue import OBJECT, Catalogue
 from trapline.associator.cells import LIMIT, Pages
 from trapline.associator.coverage import Coverage, Layer, Pointing
@@ -64,14 +65,14 @@ def load(header: Mapping[str, Any], arrays: Mapping[str, Array], domain: Domain 
         When it is of another version or another part of the sky, or something is missing or not of its type.
     """
     header, columns = migrated(header, arrays)
-    with restoring(header, VERSION):
+    with restoring(header, VERSION, REBUILD):
         region = header["region"]
     if region != domain.cells:
         raise SnapshotError(
-            f"the snapshot is of the region {region!r}, [[associator.regions]] now says {domain.cells!r}: make the "
-            "state anew with `trapline associator rebuild`, on all owners"
+            f"the snapshot is of the region {region!r}, [[associator.regions]] now says {domain.cells!r}: "
+            f"{REBUILD}, on all owners"
         )
-    with restoring(header, VERSION):
+    with restoring(header, VERSION, REBUILD):
         skies = {entry["dataset"]: _load_sky(entry, columns, f"{n}.") for n, entry in enumerate(header["skies"])}
         folded = dict.fromkeys(array_to_ids(_ids(columns["folded"])))
         requests = unpack_requests(header["requests"], columns)

@@ -97,6 +97,31 @@ def summarise(rows: Rows) -> dict[str, Rows]:
     }
 
 
+def restored(told: Rows) -> Rows:
+    """Return the rows whose summary was told and stored: the same to rounding, relative to the mean.
+
+    Parameters
+    ----------
+    told
+        Columns n, n_blind, flux_mean, flux_mean_weighted, flux_mean_weighted_err, flux_std, eta, flux_min, flux_max and
+        last_seen_us, n at least 1. Where the error is NaN, all points count as equally good: w = eta / std^2; and where
+        that tells nothing, as good as those of the others.
+    """
+    rows, freedom = np.zeros(len(told), STATISTIC), told["n"].astype(np.int64) - 1
+    for name in ("n", "n_blind", "flux_min", "flux_max", "last_seen_us"):
+        rows[name] = told[name]
+    rows["first_flux"] = told["flux_mean"]
+    rows["weighted_mean"] = told["flux_mean_weighted"] - told["flux_mean"]
+    rows["square_sum"], rows["chi2"] = told["flux_std"] ** 2 * freedom, told["eta"] * freedom
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = told["flux_mean_weighted_err"] ** -2.0
+        usual = np.where(np.isnan(weight), told["eta"] / told["flux_std"] ** 2, weight / told["n"])
+    usual = np.where(np.isfinite(usual) & (usual > 0), usual, np.nan)
+    typical = np.nanmedian(usual) if np.isfinite(usual).any() else 1.0
+    rows["weight"] = np.where(np.isnan(weight), np.where(np.isnan(usual), typical, usual) * told["n"], weight)
+    return rows
+
+
 def _empty() -> GrowingTable:
     return GrowingTable(STATISTIC)
 
@@ -119,6 +144,11 @@ class BandStatistics:
         after = add_points(self.table.rows[rows], flux, flux_err, blind=blind, t_us=t_us)
         self.table.rows[rows] = after
         return after
+
+    def put(self, objects: RowNumbers, rows: Rows) -> None:
+        """Set the rows of these objects."""
+        places = self._rows_of(objects)
+        self.table.rows[places] = rows
 
     def look(self, objects: RowNumbers) -> Rows:
         """Return the rows of these objects; zeros where they have no points."""

@@ -33,7 +33,7 @@ def changes(objects: Rows, touched: RowNumbers, moved: RowNumbers, expiration: i
         Misses with which an object leaves.
     """
     rows = np.unique(np.concatenate([touched, moved]))
-    before, now = objects["listed"][rows] != 0, _belongs(objects[rows], expiration)
+    before, now = objects["listed"][rows] != 0, belongs(objects[rows], expiration)
     told = rows[(before != now) | (now & np.isin(rows, moved))]
     objects["listed"][rows] = now
     return _positions(objects[told])
@@ -54,7 +54,8 @@ def watchlist(
     return Message(header, arrays)
 
 
-def _belongs(objects: Rows, expiration: int) -> npt.NDArray[np.bool_]:
+def belongs(objects: Rows, expiration: int) -> npt.NDArray[np.bool_]:
+    """Return which objects should be on the list."""
     alive = (objects["retired"] == 0) & (objects["kind"] != NEIGHBOUR)
     return np.asarray(alive & ((objects["kind"] == Kind.MONITORED) | (objects["misses"] < expiration)))
 

@@ -122,7 +122,7 @@ def test_an_empty_state_comes_back_empty() -> None:
 
 def test_another_version_is_refused_with_the_way_out() -> None:
     header, arrays = dump(AssociatorState())
-    with pytest.raises(SnapshotError, match=r"'trapline.associator.snapshot/9'.*remove it"):
+    with pytest.raises(SnapshotError, match=r"'trapline.associator.snapshot/9'.*trapline associator rebuild"):
         load(header | {"version": "trapline.associator.snapshot/9"}, arrays)
     with pytest.raises(SnapshotError, match="None"):
         load({}, {})

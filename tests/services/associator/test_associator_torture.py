@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
 from associator_images import image, sources
-from associator_world import SETTINGS, World, measured_at, points, states
-from mesh_runs import environment
-from trapline.common.ids import record_id
-from trapline.common.journal import JournalWriter, PartitionReader
+from associator_journals import Journals, associator
+from associator_world import World, points, states
 from trapline.common.sky import from_tangent
 from trapline.common.testing.relay import mesh_config, running_relay
-from trapline.schemas.columns import Kind, Link, array_to_ids
-from trapline.schemas.header import Place
-from trapline.schemas.images import SCHEMA, Images
-from trapline.schemas.message import Message, decode, encode
+from trapline.schemas.columns import Kind, Link
+from trapline.schemas.message import Message
 from trapline.schemas.sources import Sources
-from trapline.schemas.watchlist import POSITIONS
 from waiting import wait_for
 
 FIELDS = 10
@@ -50,83 +40,6 @@ def wide_night(seed: int, per_field: int, images: int) -> list[Message[Sources]]
         ra, dec = from_tangent(e, n, centre, 30.0)
         records.append(sources(of, ra % 360, dec, rng.normal(5, 1, len(ra)), error_deg=ERROR_DEG))
     return records
-
-
-class Journals:
-    """What ingest and two extractors would have written, and what the associator says."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._writers = {
-            name: JournalWriter(directory / name) for name in ("images/0", "sources/0", "sources/1", "sources/2")
-        }
-        self._images: dict[int, Any] = {}
-        self._answered = 0
-
-    def add(self, number: int, record: Message[Sources]) -> None:
-        """Append an image, and its sources to one of two partitions."""
-        of = msgspec.structs.replace(record.header.image, place=None)
-        header = Images(schema=SCHEMA, id=record_id(of.t_start_us or 0, SCHEMA, of.id), image=of)
-        writer = self._writers["images/0"]
-        place = Place("images", "0", writer.epoch, writer.append(encode(Message(header))))
-        self._images[place.seq] = of = msgspec.structs.replace(of, place=place)
-        header = msgspec.structs.replace(record.header, image=of)
-        self._writers[f"sources/{number % 2}"].append(encode(Message(header, record.arrays)))
-
-    def counts(self) -> tuple[int, int]:
-        """Return how many records there are on `lightcurves` and on `remeasure`."""
-        return self.said("lightcurves"), self.said("remeasure")
-
-    def answer(self) -> int:
-        """Answer the requests that were made since the last time; return how many there were."""
-        for request in self.read("remeasure", self._answered):
-            self._answered += 1
-            of = self._images[request.header.image_place.seq]
-            columns = [request.arrays[c.name] for c in POSITIONS.columns]
-            rows = list(zip(array_to_ids(columns[0]), *(c.tolist() for c in columns[1:]), strict=True))
-            id_ = record_id(of.t_start_us or 0, "trapline.sources", of.id, request.header.id)
-            header = msgspec.structs.replace(sources(of).header, id=id_, request=request.header.id)
-            self._writers["sources/2"].append(encode(Message(header, measured_at(of, rows))))
-        return self._answered
-
-    def said(self, channel: str) -> int:
-        """Return how many records there are."""
-        path = self._directory / channel / "0"
-        return PartitionReader(path).next_seq if path.exists() else 0
-
-    def read(self, channel: str, since: int = 0) -> Iterator[Message[Any]]:
-        """Yield the records of a channel of the associator."""
-        end, path = self.said(channel), self._directory / channel / "0"
-        while since < end:
-            slab = PartitionReader(path).slab(since, max_bytes=1 << 28, max_records=100)
-            for entry in slab.entries:
-                yield decode([bytes(slab.data[o : o + n]) for o, n in entry.spans])
-            since += len(slab.entries)
-
-    def close(self) -> None:
-        for writer in self._writers.values():
-            writer.close()
-
-
-@contextlib.contextmanager
-def associator(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    settings = {
-        "TRAPLINE__MESH__DATA_DIRECTORY": str(directory),
-        "TRAPLINE__RUNTIME__SNAPSHOT_S": "0.3",
-        "TRAPLINE__RUNTIME__MAX_ATTEMPTS": "100",
-        "TRAPLINE__ASSOCIATOR__MAX_HOLD_S": "null",
-        "TRAPLINE__ASSOCIATOR__IDLE_AFTER_S": "null",
-        "TRAPLINE__ASSOCIATOR__EXPIRATION": str(SETTINGS.expiration),
-        "TRAPLINE__ASSOCIATOR__BACKFILL": str(SETTINGS.backfill),
-        "TRAPLINE__ASSOCIATOR__OPEN_POINTINGS": str(SETTINGS.open_pointings),
-    }
-    command = [sys.executable, "-m", "trapline.associator"]
-    child = subprocess.Popen(command, env=environment(settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
 
 
 def tortured(tmp_path: Path, records: list[Message[Sources]], seed: int) -> tuple[World, int]:

@@ -1,69 +1,44 @@
-"""Commands about the associator's state: rebuild it from the journals."""
+"""Commands about the associator's state: rebuild it."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from trapline.common.commands.options import ConfigOption, fail
+from trapline.common.commands.options import EXPECTED, ConfigOption, fail
 from trapline.common.config import ConfigError
-from trapline.common.config.mesh import MeshConfig, load_config
-from trapline.common.journal import JournalError, JournalWriter, PartitionReader
+from trapline.common.config.mesh import load_config
+from trapline.common.postgres.errors import DatabaseError
 
 app = typer.Typer()
 associator = typer.Typer(help="The associator's state.", no_args_is_help=True)
 app.add_typer(associator, name="associator")
 
-_INPUTS = ("images", "sources")
+_SOURCES = ("auto", "journals", "store")
 
 
 @associator.command(epilog="Example: trapline associator rebuild")
 def rebuild(
     replica: Annotated[str, typer.Option(help="Which associator.")] = "0",
+    source: Annotated[str, typer.Option("--from", help=f"{', '.join(_SOURCES)}.")] = "auto",
     config: ConfigOption = None,
 ) -> None:
-    """Put its snapshot aside, so that its next start makes the state anew from the journals. It must be stopped.
+    """Make its state anew when the snapshot is lost, refused or older. It must be stopped.
 
-    The journals must reach back to the first record. What was published is not published again.
+    From the journals, when they reach back to the first record: the next start reads them all. Else from the store, and
+    from what the newest records of the associator say; what that cannot recover is told. Nothing is published twice.
     """
+    if source not in _SOURCES:
+        fail(f"--from {source}: there are {', '.join(_SOURCES)}", 2)
+    # Found by name: nothing in common imports a service.
+    work: Any = importlib.import_module("trapline.associator.rebuild")
     try:
-        loaded = load_config(config)
+        for line in work.rebuild(load_config(config), replica, source):
+            sys.stdout.write(f"{line}\n")
     except ConfigError as error:
         fail(error, 2)
-    snapshot = loaded.data_directory / "snapshots" / f"associator-{replica}.snapshot"
-    told = loaded.journal_directory / "lightcurves" / replica
-    if not told.is_dir():
-        fail(f"there is no journal {told}: is this the directory of a mesh, or its --config named?")
-    _refuse_while_running(told, loaded)
-    cut = [text for path in (told, *_inputs(loaded)) if (text := _beginning_lost(path)) is not None]
-    if cut:
-        fail(
-            f"the state cannot be made anew: {'; '.join(cut)}. Keep the snapshot, or begin another dataset: "
-            "TRAPLINE__MESH__DATASET=NAME"
-        )
-    if snapshot.exists():
-        snapshot.replace(snapshot.with_suffix(".aside"))
-        sys.stdout.write(f"put aside as {snapshot.with_suffix('.aside')}\n")
-    records = PartitionReader(told).next_seq
-    sys.stdout.write(f"the next start of associator-{replica} makes its state anew from {records} records\n")
-
-
-def _inputs(config: MeshConfig) -> list[Path]:
-    return sorted(path for name in _INPUTS for path in (config.journal_directory / name).glob("*") if path.is_dir())
-
-
-def _refuse_while_running(directory: Path, config: MeshConfig) -> None:
-    try:
-        JournalWriter(directory, **config.journal.writer_options("lightcurves")).close()
-    except JournalError as error:
-        fail(f"{error}: stop the associator first")
-
-
-def _beginning_lost(directory: Path) -> str | None:
-    reader = PartitionReader(directory)
-    if not reader.next_seq or reader.first_seq == 0:
-        return None
-    return f"{directory.parent.name}/{directory.name} begins at record {reader.first_seq}, the others are gone"
+    except (DatabaseError, *EXPECTED) as error:
+        fail(error)

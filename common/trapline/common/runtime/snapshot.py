@@ -30,15 +30,15 @@ class SnapshotError(ValueError):
 
 
 @contextmanager
-def restoring(header: Mapping[str, Any], version: str) -> Iterator[None]:
+def restoring(header: Mapping[str, Any], version: str, way_out: str = "remove it to begin anew") -> Iterator[None]:
     """Turn what goes wrong while a state is made from a snapshot into `SnapshotError`, a wrong version first of all."""
     if header.get("version") != version:
         found = header.get("version")
-        raise SnapshotError(f"the snapshot is {found!r}, this program reads {version!r}: remove it to begin anew")
+        raise SnapshotError(f"the snapshot is {found!r}, this program reads {version!r}: {way_out}")
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        raise SnapshotError(f"the snapshot is damaged ({type(error).__name__}: {error}): remove it") from error
+        raise SnapshotError(f"the snapshot is damaged ({type(error).__name__}: {error}): {way_out}") from error
 
 
 def write_snapshot(path: Path, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
