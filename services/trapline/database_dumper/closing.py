@@ -17,6 +17,7 @@ import numpy as np
 from trapline.common.postgres.connection import Connection
 from trapline.common.store.columns import read_columns
 from trapline.common.store.measurements import POINT_TYPES
+from trapline.common.store.segments import ARRAYS
 from trapline.database_dumper.binary_copy import MIN_T_US
 from trapline.database_dumper.config import DumperConfig
 from trapline.database_dumper.copying import copy
@@ -168,7 +169,8 @@ async def write_segments(
     edges: set[int] = set()
     for table, chosen in zip(SEGMENT_TABLES, (~watched, watched), strict=True):
         times = np.unique(points["times"][chosen]).tolist()
-        known = await make_partitions(con, table, segment_width_us(config), times)
+        # Statistics of arrays take minutes and help no query.
+        known = await make_partitions(con, table, segment_width_us(config), times, unsampled=tuple(ARRAYS))
         edges |= {p.start for p in known}
     await copy(con, "segment", segments_of(points, bands, watched, sorted(edges), late=late))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -54,12 +54,18 @@ async def partitions_of(con: Connection, table: str) -> list[Partition]:
 
 
 async def make_partitions(
-    con: Connection, table: str, width_us: int, times: Iterable[int], beside: Iterable[Partition] = ()
+    con: Connection,
+    table: str,
+    width_us: int,
+    times: Iterable[int],
+    beside: Iterable[Partition] = (),
+    unsampled: Sequence[str] = (),
 ) -> list[Partition]:
     """Make the partitions in which some times lie, in the transaction of whoever needs them; return all there are.
 
     Readers are not held up: a table is made first and attached then. Of two who want the same, the second waits.
-    New ones do not reach into times that are those of others, or of `beside`.
+    New ones do not reach into times that are those of others, or of `beside`. The server makes no statistics of columns
+    that are `unsampled`.
     """
     known = await partitions_of(con, table)
     wanted = [t for t in times if not _holding(known, t)]
@@ -71,6 +77,9 @@ async def make_partitions(
         if not _holding(known, t_us):
             new = fitting([*known, *beside], table, width_us, t_us)
             await con.execute(f"CREATE TABLE {new.name} (LIKE {table} INCLUDING ALL)")
+            if unsampled:
+                changes = ", ".join(f"ALTER COLUMN {column} SET STATISTICS 0" for column in unsampled)
+                await con.execute(f"ALTER TABLE {new.name} {changes}")
             await con.execute(
                 f"ALTER TABLE {table} ATTACH PARTITION {new.name} "
                 f"FOR VALUES FROM ('{_text(new.start)}') TO ('{_text(new.end)}')"
