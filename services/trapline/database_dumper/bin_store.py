@@ -15,6 +15,7 @@ from trapline.common.store.bins import WIDTHS_US as TIER_WIDTHS_US
 from trapline.common.store.columns import in_order, read_columns
 from trapline.common.store.segments import OPEN, read_segments
 from trapline.database_dumper.binary_copy import encode_rows
+from trapline.database_dumper.closing import reach_back
 from trapline.database_dumper.copying import copy, copy_over
 from trapline.database_dumper.core import Copied
 from trapline.database_dumper.lightcurve_rows import bin_fields, state_ids
@@ -84,9 +85,9 @@ async def read_open_bins(con: Connection, dataset: UUID, row: asyncpg.Record, ba
 
 async def _in_segments(con: Connection, dataset: UUID, since: datetime, bands: Bands) -> list[Rows]:
     """Return the points after a time whose intervals are closed: those of a dataset that began or ended in the past."""
-    first = await con.fetchval("SELECT min(since) FROM closed_interval WHERE until > $1", since)
-    if first is None:
+    if not await con.fetchval("SELECT count(*) FROM closed_interval WHERE until > $1", since):
         return []
+    first = moment(await reach_back(con, microseconds(since)))
     for found in await con.fetch("SELECT DISTINCT band FROM segment WHERE t_last >= $1 AND t >= $2", since, first):
         bands.number(found["band"].encode())
     points = await read_segments(

@@ -37,6 +37,8 @@ SEGMENT_TABLES = ("segment_detected", "segment_monitored")
 """Of objects, and of positions that an operator watches."""
 LEAST_ROWS = 10_000
 """that are rewritten after a batch: some tenths of a second"""
+MOST_ROWS = 100_000
+"""and no more, which bounds memory to some tens of megabytes"""
 
 _NEXT = "SELECT * FROM closed_interval WHERE state = $1 ORDER BY since LIMIT 1 FOR UPDATE SKIP LOCKED"
 _ROWS = """
@@ -82,7 +84,9 @@ class Closing:
         """Rewrite some rows, or seal the next interval; return whether there may be more to do."""
         if not self._due or not self._config.segment_after_s:
             return False
-        self._due = await write_some(con, self._config, rows) or await self._seal_next(con)
+        # What fails waits for the next round.
+        self._due = False
+        self._due = await write_some(con, self._config, min(rows, MOST_ROWS)) or await self._seal_next(con)
         return self._due
 
     async def _seal_next(self, con: Connection) -> bool:
@@ -173,6 +177,12 @@ async def write_segments(
         known = await make_partitions(con, table, segment_width_us(config), times, unsampled=tuple(ARRAYS))
         edges |= {p.start for p in known}
     await copy(con, "segment", segments_of(points, bands, watched, sorted(edges), late=late))
+
+
+async def reach_back(con: Connection, t_us: int) -> int:
+    """Return where segments may begin that hold a time: none reaches over the beginning of its partition."""
+    known = [p for table in SEGMENT_TABLES for p in await partitions_of(con, table)]
+    return min((p.start for p in known if p.start <= t_us < p.end), default=t_us)
 
 
 async def watched_of(con: Connection, points: Points) -> Any:

@@ -12,7 +12,7 @@ from trapline.common.postgres.connection import Connection
 from trapline.common.store.bins import POSTGRES_EPOCH_US
 from trapline.common.store.segments import ARRAYS
 from trapline.database_dumper.binary_copy import Column
-from trapline.database_dumper.closing import watched_of, write_segments
+from trapline.database_dumper.closing import reach_back, watched_of, write_segments
 from trapline.database_dumper.config import DumperConfig
 from trapline.database_dumper.lightcurve_rows import Block
 from trapline.database_dumper.partitions import moment
@@ -23,7 +23,8 @@ _STORED = """
 SELECT _id FROM point WHERE _id = ANY($1::uuid[]) AND t = ANY($4::timestamptz[])
 UNION ALL
 SELECT id FROM segment CROSS JOIN LATERAL unnest(segment.point) AS id
-WHERE segment.object = ANY($2::uuid[]) AND segment.t <= $3 AND segment.t_last >= $4[1] AND id = ANY($1::uuid[])
+WHERE segment.object = ANY($2::uuid[]) AND segment.t BETWEEN $5 AND $3 AND segment.t_last >= $4[1]
+    AND id = ANY($1::uuid[])
 """
 
 
@@ -63,7 +64,8 @@ async def store_late(
 async def _stored(con: Connection, points: dict[str, Column], ids: Sequence[bytes]) -> set[bytes]:
     objects = {UUID(bytes=key) for key in array_to_ids(points["object"])}
     times = [moment(t) for t in np.unique(points["times"]).tolist()]
-    rows = await con.fetch(_STORED, [UUID(bytes=i) for i in ids], list(objects), times[-1], times)
+    first = moment(await reach_back(con, int(points["times"].min())))
+    rows = await con.fetch(_STORED, [UUID(bytes=i) for i in ids], list(objects), times[-1], times, first)
     return {row[0].bytes for row in rows}
 
 

@@ -93,7 +93,10 @@ async def read_segments(
 def decode_segments(names: Sequence[str], data: bytes | bytearray) -> dict[str, Array]:
     """Return the points of a binary COPY of (object, band, arrays)."""
     parts: dict[str, list[Array]] = {name: [] for name in (*_PREFIX, *names)}
-    for rows, length in _runs(tuple(names), data):
+    view = memoryview(data)
+    for length, places in _places(tuple(names), data).items():
+        layout = _layout(tuple(names), length)
+        rows = np.frombuffer(b"".join([view[place : place + layout.itemsize] for place in places]), layout)
         for name, kind in _PREFIX.items():
             parts[name].append(np.repeat(native(rows[name], kind), length, axis=0))
         for name in names:
@@ -102,19 +105,18 @@ def decode_segments(names: Sequence[str], data: bytes | bytearray) -> dict[str, 
     return {name: np.concatenate(found) if found else _none(kinds[name]) for name, found in parts.items()}
 
 
-def _runs(names: tuple[str, ...], data: bytes | bytearray) -> list[tuple[Array, int]]:
-    """Return the rows of equal length that follow each other, with their length."""
-    place, end, found = 19, len(data) - len(TRAILER), []
-    first = _layout(names, 1)
-    at = first.fields[f"{names[0]} head"][1] + 12  # type: ignore[index]
+def _places(names: tuple[str, ...], data: bytes | bytearray) -> dict[int, list[int]]:
+    """Return where the rows of each length begin."""
+    place, end, found = 19, len(data) - len(TRAILER), dict[int, list[int]]()
+    sizes: dict[int, int] = {}
+    before = 2 + sum(4 + np.dtype(TYPES[kind]).itemsize for kind in _PREFIX.values())
+    at = before + 4 + _HEAD_BYTES - 8  # of the first array: the number of its elements, before the lower bound
     while place < end:
         length = int.from_bytes(data[place + at : place + at + 4], "big")
-        layout, count = _layout(names, length), 1
-        size, mark, next_at = layout.itemsize, length.to_bytes(4, "big"), place + layout.itemsize + at
-        while place + (count + 1) * size <= end and data[next_at : next_at + 4] == mark:
-            count, next_at = count + 1, next_at + size
-        found.append((np.frombuffer(data, layout, count, place), length))
-        place += count * size
+        if length not in sizes:
+            sizes[length] = _layout(names, length).itemsize
+        found.setdefault(length, []).append(place)
+        place += sizes[length]
     return found
 
 
