@@ -15,7 +15,9 @@ from trapline.common.postgres.connection import open_database
 from trapline.common.relay.requests import Cursor
 from trapline.common.runtime.context import Backoff
 from trapline.common.runtime.sink import Unavailable
-from trapline.database_dumper.service import LightcurveStore
+from trapline.database_dumper.binning import Binning
+from trapline.database_dumper.config import DumperConfig
+from trapline.database_dumper.service import Care, LightcurveStore
 from trapline.schemas.message import encode
 
 
@@ -23,7 +25,9 @@ async def main(dsn: str, seed: int) -> None:
     messages, backoff = some_days(seed), Backoff(0.5)
     frames = [[bytes(frame) for frame in encode(message)] for message in messages]
     async with open_database(dsn) as database:
-        store = LightcurveStore(database, "torture")
+        config = DumperConfig(point_partition_s=1800, segment_after_s=60)
+        # All that is done for what is stored is done after each record, a few rows at a time.
+        store = LightcurveStore(database, "torture", Binning(config), care=Care(every_s=0, rows=5))
         done = None
         while done is None or done < len(frames):
             try:

@@ -1,7 +1,6 @@
 """`flat`: the time that the dumper takes per image in a full store against an empty one. `read`: the same for readers.
 
-A store is filled by the server itself, in the order of time, as many images would have left it: one star that is often
-seen, and objects that take turns. Its rows are like those of the dumper, with keys that begin with their time.
+A store is filled as many images would have left it (see `filling`): segments, bins, and the rows of an open day.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from typing import Any
 import numpy as np
 
 import lightcurve_messages as mesh
-from bench.harness import Comparison, Note, Size, Target, in_pairs, percentile
+from bench.filling import Fill, fill_store
+from bench.harness import Comparison, InvalidRunError, Note, Size, Target, in_pairs, percentile
 from trapline.common.channel import Record
 from trapline.common.postgres.cluster import Cluster
 from trapline.common.postgres.connection import Connection, Database, open_database
@@ -25,66 +25,43 @@ from trapline.common.relay.requests import Cursor
 from trapline.common.store import cone, lightcurve
 from trapline.common.store.bins import WIDTHS_US
 from trapline.common.testing.postgres import fresh_database, temporary_cluster
-from trapline.database_dumper.partitions import make_partitions, moment
+from trapline.database_dumper.binning import Binning
+from trapline.database_dumper.config import DumperConfig
 from trapline.database_dumper.service import LightcurveStore
 from trapline.schemas.message import encode
-
-_DAY_US = WIDTHS_US["day"]
-_START_US = mesh.START_US // _DAY_US * _DAY_US - 400 * _DAY_US
-_PER_PARTITION = 5_000_000
-_DATASET = mesh.ids.fact_id(0, "dataset", "default").hex()
-
-
-@dataclass(frozen=True, slots=True)
-class _Fill:
-    """How much a store holds. `star` points are of one object, which is the first."""
-
-    points: int
-    objects: int
-    star: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    full: _Fill
-    less: _Fill
+    full: Fill
+    less: Fill
     pairs: int
     objects_per_image: int
 
 
 _SIZES: dict[Size, _Sizes] = {
-    "small": _Sizes(_Fill(300_000, 5_000, 2_000), _Fill(30_000, 500, 2_000), 10, 500),
-    "full": _Sizes(_Fill(100_000_000, 1_000_000, 100_000), _Fill(1_000_000, 10_000, 100_000), 30, 10_000),
+    "small": _Sizes(Fill(300_000, 5_000, 2_000), Fill(30_000, 500, 2_000), 10, 500),
+    "full": _Sizes(Fill(100_000_000, 1_000_000, 100_000), Fill(1_000_000, 10_000, 100_000), 30, 10_000),
 }
 
-_OBJECTS = """
-INSERT INTO object (_id, dataset, ra_deg, dec_deg, pos_err_ew_deg, pos_err_ns_deg, first_seen, last_seen, kind)
-SELECT ('018bcfe5-687b-8000-8000-' || lpad(to_hex(k), 12, '0'))::uuid, $2::uuid, random() * 360,
-    degrees(asin(2 * random() - 1)), 0.01, 0.01, $3, $3, 0
-FROM generate_series(0, $1::integer - 1) AS k
+_BYTES = """
+WITH RECURSIVE part AS (
+    SELECT $1::text::regclass::oid AS oid
+    UNION ALL
+    SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.oid
+)
+SELECT sum(pg_total_relation_size(oid)) FROM part
 """
-_STATES = """
-INSERT INTO object_state SELECT _id, _id, 1, 1, 1, 1, 1, 0, 0, last_seen, 1, 1, $1, 'Jy' FROM object
-"""
-_POINTS = """
-INSERT INTO point
-SELECT (lpad(to_hex((extract(epoch FROM t) * 1000)::bigint), 12, '0') || '8' || substr(md5(i::text), 1, 19))::uuid,
-    ('018bcfe5-687b-8000-8000-' || lpad(to_hex(CASE WHEN i % $5 = 0 THEN 0 ELSE 1 + i % ($4 - 1) END), 12, '0'))::uuid,
-    '018bcfe5-687b-8000-8000-000000000000', '018bcfe5-687b-8000-8000-000000000000', t, 1, 2, 0.1, 0.1, 10, 1, 10, 1, 0,
-    1, 10, 0.5, 0, 1, 0, 0, $6
-FROM generate_series($1::bigint, $2::bigint - 1) AS i, LATERAL (
-    SELECT $3::timestamptz + i * interval '1 microsecond' * $7::double precision AS t
-) AS at
-"""
+_BIN_COUNTS = tuple((f"bin_{tier}", "count(*)") for tier in WIDTHS_US)
 
 
 def flat(size: Size) -> list[Comparison]:
     """Compare the time per image of the dumper with many stored points and known objects to that with none."""
     sizes = _SIZES[size]
-    with _stores(sizes.full, _Fill(0, sizes.full.objects, 0)) as (run, full, empty):
+    with _stores(sizes.full, Fill(0, sizes.full.objects, 0)) as (run, full, empty):
         writers = [_Writer(database, sizes.objects_per_image) for database in (full, empty)]
         ours, baseline = in_pairs(*(lambda w=w: run(w.image()) for w in writers), pairs=sizes.pairs, warm_up=3)
-        notes = run(_notes(full))
+        notes = run(_notes(full, sizes.full.points * 9 // 10))
     case = f"{sizes.full.points:.0e} points, {sizes.full.objects:.0e} objects"
     return [Comparison(case, "s/image", ours, baseline, Target("<=", 1.05), notes)]
 
@@ -111,7 +88,7 @@ def read(size: Size) -> list[Comparison]:
 class _stores(ExitStack):  # noqa: N801  used as a function
     """Two filled stores on one durable server, and a way to run coroutines."""
 
-    def __init__(self, *fills: _Fill) -> None:
+    def __init__(self, *fills: Fill) -> None:
         super().__init__()
         self._fills = fills
 
@@ -130,37 +107,18 @@ class _stores(ExitStack):  # noqa: N801  used as a function
         return runner.run, *databases
 
 
-async def _filled(stack: AsyncExitStack, dsn: str, fill: _Fill) -> Database:
+async def _filled(stack: AsyncExitStack, dsn: str, fill: Fill) -> Database:
     database = await stack.enter_async_context(open_database(dsn))
-    async with database.connection() as con:
-        await con.execute("SET statement_timeout = 0")
-        start = moment(_START_US)
-        await con.execute("INSERT INTO dataset VALUES ($1::uuid, 'default')", _DATASET)
-        await con.execute(_OBJECTS, fill.objects, _DATASET, start)
-        await con.execute(_STATES, mesh.BAND.name)
-        if fill.points:
-            await _fill_points(con, fill)
-        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):
-            await con.execute(statement)
+    await fill_store(database, fill)
     return database
-
-
-async def _fill_points(con: Connection, fill: _Fill) -> None:
-    """Fill days with at most five million points each, the newest one half."""
-    days = -(-fill.points // _PER_PARTITION)
-    step_us = days * _DAY_US / fill.points
-    await make_partitions(con, "point", _DAY_US, [_START_US + day * _DAY_US for day in range(days)])
-    for first in range(0, fill.points, _PER_PARTITION):
-        end = min(first + _PER_PARTITION, fill.points)
-        await con.execute(_POINTS, first, end, moment(_START_US), fill.objects, fill.points // fill.star,
-                          mesh.BAND.name, step_us)  # fmt: skip
 
 
 class _Writer:
     """Stores image after image, as the dumper does."""
 
     def __init__(self, database: Database, objects: int) -> None:
-        self._store = LightcurveStore(database, "bench")
+        # What is stored is to be there at the end, too.
+        self._store = LightcurveStore(database, "bench", Binning(DumperConfig(keep_points_s=0, keep_minutes_s=0)))
         self._objects = [bytes.fromhex(f"018bcfe5687b80008000{k:012x}") for k in range(objects)]
         self._number = 0
 
@@ -189,12 +147,23 @@ async def _timed(database: Database, question: Callable[[Connection], Coroutine[
         return time.perf_counter() - start
 
 
-async def _notes(database: Database) -> dict[str, Note]:
-    """Return bytes per row on disk, keys and indexes included."""
+async def _notes(database: Database, least: int) -> dict[str, Note]:
+    """Return bytes per row or point on disk, keys and indexes included, of each resolution that has rows.
+
+    Raises
+    ------
+    InvalidRunError
+        When what was filled in is not there any more.
+    """
+    notes: dict[str, Note] = {}
     async with database.connection() as con:
-        row = await con.fetchrow(
-            "SELECT (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'point'::regclass)"
-            " / (SELECT count(*) FROM point) AS point"
-        )
-    assert row is not None
-    return {"bytes per point": round(float(row["point"]))}
+        await con.execute("SET statement_timeout = 0")
+        counts = {}
+        for table, count in (("point", "count(*)"), ("segment", "coalesce(sum(n_points), 0)"), *_BIN_COUNTS):
+            n, size = await con.fetchval(f"SELECT {count} FROM {table}"), await con.fetchval(_BYTES, table)
+            counts[table] = n
+            if n:
+                notes[f"bytes per {'point in segment' if table == 'segment' else table}"] = round(float(size / n))
+    if counts["point"] + counts["segment"] < least:
+        raise InvalidRunError(f"the store holds {counts}, and not {least} points any more")
+    return notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,10 +93,10 @@ def rows_of(place: Place, message: Message[Header]) -> RecordRows:
     return RecordRows(place, header.dataset)
 
 
-def tables_of(records: Sequence[RecordRows], points_since: int | None = None) -> Tables:
+def tables_of(records: Sequence[RecordRows], late: Collection[int] = ()) -> Tables:
     """Return the rows of records in their order: of an object or a state that occurs often, the last one.
 
-    Points of images that started before `points_since` (as the server counts) are left out: their tier is gone.
+    Points of images that started at one of the times `late` (as the server counts) are left out.
     """
     blocks = [r.block for r in records if r.block is not None]
     with_points = [b for b in blocks if len(b.points["kind"])]
@@ -108,7 +108,7 @@ def tables_of(records: Sequence[RecordRows], points_since: int | None = None) ->
         limits=[r.limit for r in records if r.limit],
         objects=Copied.of([object_fields(with_points)] if with_points else []),
         states=Copied.of(state_fields(blocks)),
-        points=Copied.of(point_fields(b) for b in with_points if points_since is None or b.t >= points_since),
+        points=Copied.of(point_fields(b) for b in with_points if b.t not in late),
         parents=[(as_uuid(child), as_uuid(fork.parent)) for fork in forks for child in fork.children],
         retired=[(as_uuid(i),) for r in records for i in r.retired],
         events=[r.event for r in records if r.event],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -53,10 +53,19 @@ async def partitions_of(con: Connection, table: str) -> list[Partition]:
     return sorted(found)
 
 
-async def make_partitions(con: Connection, table: str, width_us: int, times: Iterable[int]) -> list[Partition]:
+async def make_partitions(
+    con: Connection,
+    table: str,
+    width_us: int,
+    times: Iterable[int],
+    beside: Iterable[Partition] = (),
+    unsampled: Sequence[str] = (),
+) -> list[Partition]:
     """Make the partitions in which some times lie, in the transaction of whoever needs them; return all there are.
 
     Readers are not held up: a table is made first and attached then. Of two who want the same, the second waits.
+    New ones do not reach into times that are those of others, or of `beside`. The server makes no statistics of columns
+    that are `unsampled`.
     """
     known = await partitions_of(con, table)
     wanted = [t for t in times if not _holding(known, t)]
@@ -66,8 +75,11 @@ async def make_partitions(con: Connection, table: str, width_us: int, times: Ite
     known = await partitions_of(con, table)
     for t_us in wanted:
         if not _holding(known, t_us):
-            new = fitting(known, table, width_us, t_us)
+            new = fitting([*known, *beside], table, width_us, t_us)
             await con.execute(f"CREATE TABLE {new.name} (LIKE {table} INCLUDING ALL)")
+            if unsampled:
+                changes = ", ".join(f"ALTER COLUMN {column} SET STATISTICS 0" for column in unsampled)
+                await con.execute(f"ALTER TABLE {new.name} {changes}")
             await con.execute(
                 f"ALTER TABLE {table} ATTACH PARTITION {new.name} "
                 f"FOR VALUES FROM ('{_text(new.start)}') TO ('{_text(new.end)}')"
@@ -92,13 +104,13 @@ def fitting(known: Iterable[Partition], table: str, width_us: int, t_us: int) ->
     return Partition(start, end, f"{table}_{digits[:8]}_{digits[8:14]}")
 
 
-async def drop_partitions(con: Connection, table: str, before_us: int) -> int:
-    """Drop the partitions that end at or before a time, and return how many; not inside a transaction.
+async def drop_partitions(con: Connection, table: str, before_us: int, names: Collection[str] = ()) -> int:
+    """Drop the partitions that end at or before a time, or have a name; return how many. Not inside a transaction.
 
     They are detached first, which waits for readers and makes none wait. What a killed process began is finished.
     """
     for partition in await partitions_of(con, table):
-        if partition.end <= before_us or partition.leaving:
+        if partition.end <= before_us or partition.leaving or partition.name in names:
             how = "FINALIZE" if partition.leaving else "CONCURRENTLY"
             await con.execute(f"ALTER TABLE {table} DETACH PARTITION {partition.name} {how}")
     loose = await con.fetch(_LOOSE, f"^{table}_([0-9]{{8}}_[0-9]{{6}}|first)$")

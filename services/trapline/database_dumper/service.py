@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
 
@@ -22,15 +23,22 @@ from trapline.common.runtime.context import Context
 from trapline.common.runtime.daemon import Service
 from trapline.common.runtime.sink import Sink, Unavailable
 from trapline.database_dumper.binning import Binning
+from trapline.database_dumper.closing import LEAST_ROWS, Closing
 from trapline.database_dumper.config import DumperConfig
-from trapline.database_dumper.core import rows_of
+from trapline.database_dumper.core import RecordRows, rows_of
 from trapline.database_dumper.retention import maintain
 from trapline.database_dumper.salvage import refused_objects, without
 from trapline.database_dumper.store import read_positions, store_batch
 from trapline.schemas.header import Header
 from trapline.schemas.message import Message, encode
 
-_MAINTAIN_S = 60.0
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How often partitions are looked after, and how many rows at least are rewritten after a batch."""
+
+    every_s: float = 60.0
+    rows: int = LEAST_ROWS
 
 
 class LightcurveStore:
@@ -46,6 +54,8 @@ class LightcurveStore:
         Open bins, and how long what is kept.
     counters
         Where to count what is dropped.
+    care
+        How often and how much is done for what is stored.
     """
 
     def __init__(
@@ -54,11 +64,14 @@ class LightcurveStore:
         reader: str,
         binning: Binning | None = None,
         counters: Counter[str] | None = None,
+        care: Care | None = None,
     ) -> None:
         self._database = database
         self._reader = reader
         self._binning = binning or Binning()
         self._counters = Counter[str]() if counters is None else counters
+        self._closing = Closing(self._binning.config)
+        self._care = care or Care()
         self._maintained = -math.inf
 
     async def positions(self) -> list[Cursor]:
@@ -77,7 +90,7 @@ class LightcurveStore:
             async with self._database.connection() as con:
                 await store_batch(con, self._reader, rows, positions, self._binning)
                 self._counters["bins_expired"] = self._binning.expired
-                await self._maintain(con)
+                await self._maintain(con, rows)
         except DatabaseUnavailableError as error:
             raise Unavailable(str(error)) from error
 
@@ -96,16 +109,20 @@ class LightcurveStore:
         text = "\n".join(f"object {UUID(bytes=key)}: {reason}" for key, reason in refused.items())
         return Record(record.place, record.t_us, frames), text
 
-    async def _maintain(self, con: Connection) -> None:
-        """Care for the partitions now and then: a batch that is committed does not wait for it long."""
-        if time.monotonic() - self._maintained >= _MAINTAIN_S:
-            self._maintained = time.monotonic()
-            try:
+    async def _maintain(self, con: Connection, stored: Sequence[RecordRows]) -> None:
+        """Care for the partitions now and then, a little at a time: the next batch does not wait for it long."""
+        try:
+            if time.monotonic() - self._maintained >= self._care.every_s:
+                self._maintained = time.monotonic()
                 self._counters["partitions_dropped"] += await maintain(con, self._binning)
-            except asyncpg.PostgresError as error:
-                # The batch is stored: no record is at fault, and the next round finishes what this one began.
-                self._counters["maintenance_errors"] += 1
-                structlog.get_logger().error("cannot care for the partitions", reason=str(error))
+                self._counters["partitions_closed"] += await self._closing.maintain(con)
+            # More than comes in, so that it ends.
+            points = sum(len(row.block.points["kind"]) for row in stored if row.block)
+            await self._closing.step(con, max(self._care.rows, 2 * points))
+        except asyncpg.PostgresError as error:
+            # The batch is stored: no record is at fault, and the next round finishes what this one began.
+            self._counters["maintenance_errors"] += 1
+            structlog.get_logger().error("cannot care for the partitions", reason=str(error))
 
 
 def _message(record: Record) -> Message[Header]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -14,7 +14,8 @@ from trapline.database_dumper import event_rows, image_rows, triage_rows
 from trapline.database_dumper.binning import Binning, Held, tiers
 from trapline.database_dumper.copying import copy, copy_over
 from trapline.database_dumper.core import RecordRows, Row, Tables, tables_of
-from trapline.database_dumper.lightcurve_rows import Block
+from trapline.database_dumper.intervals import Interval, intervals_of_a_batch, is_closed, partitions_beside
+from trapline.database_dumper.late_points import store_late
 from trapline.database_dumper.partitions import make_partitions
 from trapline.database_dumper.values import as_uuid, position_id
 from trapline.schemas.columns import array_to_ids
@@ -87,16 +88,26 @@ def _behind(records: Sequence[RecordRows]) -> list[Cursor]:
 
 async def write_rows(con: Connection, records: Sequence[RecordRows], binning: Binning) -> dict[UUID, Held]:
     """Write all tables in a transaction that is open, and return the open bins after it."""
-    since = (await tiers(con))["point"] - POSTGRES_EPOCH_US
-    tables = tables_of(records, since)
+    closed, since = await intervals_of_a_batch(con), await tiers(con)
     blocks = [r.block for r in records if r.block is not None and len(r.block.points["kind"])]
+    late = {t for t in {block.t for block in blocks} if _is_late(t + POSTGRES_EPOCH_US, closed, since)}
+    tables = tables_of(records, late)
     await con.executemany("INSERT INTO dataset (_id, name) VALUES ($1, $2) ON CONFLICT DO NOTHING", tables.datasets)
     held = await binning.lock(con, blocks)
     await _write_facts(con, tables)
-    kept = [block for block in blocks if block.t >= since]
+    in_time = [block for block in blocks if block.t not in late]
     width = round(binning.config.point_partition_s * 1e6)
-    await make_partitions(con, "point", width, sorted({block.t + POSTGRES_EPOCH_US for block in kept}))
-    return await binning.add(con, held, blocks, await _copy_points(con, tables, blocks, since))
+    times, beside = sorted({block.t + POSTGRES_EPOCH_US for block in in_time}), partitions_beside(closed)
+    await make_partitions(con, "point", width, times, beside)
+    new = await _copy_points(con, tables)
+    if late:
+        added = await store_late(con, binning.config, [block for block in blocks if block.t in late], since)
+        new = added.union(*(array_to_ids(b.points["point_id"]) for b in in_time)) if new is None else added | new
+    return await binning.add(con, held, blocks, new)
+
+
+def _is_late(t_us: int, closed: Sequence[Interval], since: Mapping[str, int]) -> bool:
+    return t_us < since["point"] or is_closed(closed, t_us)
 
 
 async def _write_facts(con: Connection, tables: Tables) -> None:
@@ -118,23 +129,20 @@ async def _insert(con: Connection, table: str, columns: Sequence[str], rows: Seq
     await con.executemany(f"INSERT INTO {into} VALUES ({values}) ON CONFLICT (_id) DO {do}", rows)  # noqa: S608
 
 
-async def _copy_points(con: Connection, tables: Tables, blocks: Sequence[Block], since: int) -> set[bytes] | None:
+async def _copy_points(con: Connection, tables: Tables) -> set[bytes] | None:
     """Copy points straight into their table; where one is there already, the first of its id stays.
 
     Returns
     -------
     set of bytes or None
-        Ids of the points that were not there before; None when all were not. Points that are no longer kept count as
-        new: nothing tells whether they were there.
+        Ids of the points that were not there before; None when all were not.
     """
     try:
         async with con.transaction():
             await copy(con, "point", tables.points)
     except asyncpg.UniqueViolationError:
         # A writer that lost its unsynced tail in a power cut says again, in a new epoch, what it had said.
-        new = set(await copy_over(con, "point", tables.points, "(_id, t) DO NOTHING", "RETURNING _id"))
-        expired = (array_to_ids(block.points["point_id"]) for block in blocks if block.t < since)
-        return new.union(*expired)
+        return set(await copy_over(con, "point", tables.points, "(_id, t) DO NOTHING", "RETURNING _id"))
     return None
 
 

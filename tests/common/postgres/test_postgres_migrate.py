@@ -11,9 +11,10 @@ from trapline.common.postgres.cluster import Cluster
 from trapline.common.postgres.errors import DatabaseError, DatabaseUnavailableError
 from trapline.common.testing.postgres import empty_database, run_sql
 
-PARTITIONED = {"point", "bin_minute", "bin_hour", "bin_day"}
+PARTITIONED = {"point", "segment", "bin_minute", "bin_hour", "bin_day"}
 TABLES = PARTITIONED | {
     "dataset", "image", "object", "object_state", "transient", "reader_position", "tier", "binning", "triage",
+    "closed_interval", "image_limit",
 }  # fmt: skip
 
 
@@ -83,10 +84,12 @@ def test_every_table_has_a_key_of_the_client(dsn: str) -> None:
         JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
         JOIN pg_type AS t ON t.oid = a.atttypid
         WHERE i.indisprimary AND c.relnamespace = 'public'::regnamespace AND c.relname <> 'schema_version'
+            AND NOT c.relispartition
     """
     keys = {tuple(row) for row in run_sql(dsn, query)}
     ids = {(table, "_id", "uuid", False) for table in TABLES}
-    assert keys == ids | {(table, "t", "timestamptz", False) for table in PARTITIONED}
+    divided_by = {(table, "t", "timestamptz", False) for table in PARTITIONED}
+    assert keys == ids | divided_by | {("segment", "monitored", "bool", False)}
 
 
 def test_a_nullable_column_has_no_default(dsn: str) -> None:
@@ -105,7 +108,7 @@ def test_tables_and_physical_columns_say_what_they_are(dsn: str) -> None:
         SELECT c.relname || '.' || a.attname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
         WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND a.attnum > 0
             AND (a.attname LIKE '%\\_deg' OR a.attname IN ('t', 'kind', 'flags', 'v', 'eta'))
-            AND col_description(c.oid, a.attnum) IS NULL AND c.relname <> 'transient'
+            AND col_description(c.oid, a.attnum) IS NULL AND c.relname <> 'transient' AND NOT c.relispartition
     """
     assert [row[0] for row in run_sql(dsn, query)] == []
 

@@ -17,6 +17,8 @@ from trapline.common.postgres.connection import open_database
 from trapline.common.postgres.errors import DatabaseError
 from trapline.common.postgres.listing import differences, listing, wanted_listing
 from trapline.common.testing.postgres import empty_database, run_sql
+from trapline.database_dumper.closing import Closing
+from trapline.database_dumper.config import DumperConfig
 from trapline.database_dumper.core import rows_of
 from trapline.database_dumper.store import store_batch
 
@@ -89,6 +91,37 @@ def test_the_newest_can_be_taken_back_while_points_are_in_partitions(dsn: str) -
     migrate.upgrade(dsn)
     assert run_sql(dsn, "SELECT count(*) FROM point")[0][0] == 9
     assert ask(dsn, differences) == []
+
+
+def test_points_of_segments_return_to_their_table(any_dsn: str) -> None:
+    messages = [mesh.lightcurves_message(i * 43_200, mesh.object_ids(3)) for i in range(6)]
+    rows = [rows_of(mesh.place("lightcurves", i), m) for i, m in enumerate(messages)]
+    ask(any_dsn, lambda con: store_batch(con, "test", rows))
+
+    async def close(con: Any) -> None:
+        closing = Closing(DumperConfig(segment_after_s=1))
+        await closing.maintain(con)
+        # Of three intervals one is dropped, one is half done, one is open.
+        await closing.step(con)
+        while not await con.fetchval("SELECT count(*) FROM closed_interval WHERE state = 1"):
+            await closing.step(con)
+        for _ in range(2):
+            await closing.maintain(con)
+        await closing.step(con, 2)
+        await closing.step(con, 2)
+
+    every = "SELECT * FROM measurement ORDER BY _id"
+    before = [tuple(row) for row in run_sql(any_dsn, every)]
+    ask(any_dsn, close)
+    found = run_sql(any_dsn, "SELECT state, count(*) FROM closed_interval GROUP BY state ORDER BY state")
+    assert [tuple(row) for row in found] == [(0, 1), (2, 1)]
+    assert [tuple(row) for row in run_sql(any_dsn, every)] == before
+    migrate.downgrade(any_dsn, "0004")
+    assert [tuple(row) for row in run_sql(any_dsn, every.replace("measurement", "point"))] == before
+    assert run_sql(any_dsn, "SELECT count(*) FROM trap.extractedsource")[0][0] == 18
+    migrate.upgrade(any_dsn)
+    assert [tuple(row) for row in run_sql(any_dsn, every)] == before
+    assert ask(any_dsn, differences) == []
 
 
 def test_a_version_that_is_none_is_refused(dsn: str, empty: str) -> None:

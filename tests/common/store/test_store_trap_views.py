@@ -74,6 +74,24 @@ async def test_the_variables_and_new_sources_as_they_were_queried(con: Connectio
     assert row["f_int"] == message.arrays["flux_int"][1]
 
 
+async def test_what_follows_from_the_stored_columns_is_filled(con: Connection) -> None:
+    objects = mesh.object_ids(3)
+    messages = [mesh.lightcurves_message(i, objects, seed=i) for i in range(5)]
+    limits = mesh.images_message(7, noise=4.0)
+    event = mesh.event(0, objects[1], kind="new_source", certain=True, limits_image=mesh.image(7).id)
+    await put(con, limits, *messages, event)
+    rows = await con.fetch("SELECT * FROM varmetric ORDER BY runcat")
+    flux = np.array([m.arrays["flux_int"] for m in messages])
+    of = [objects.index(row["runcat"].bytes) for row in rows]
+    np.testing.assert_allclose([row["lightcurve_median"] for row in rows], np.median(flux, axis=0)[of])
+    sigma = {objects.index(row["runcat"].bytes): row["sigma_rms_max"] for row in rows}
+    assert sigma == {0: None, 1: event.header.flux_peak / 4.0, 2: None}
+    far = await con.fetch("SELECT distance_arcsec FROM assocxtrsource WHERE runcat = $1", UUID(bytes=objects[0]))
+    assert len(far) == 5 and all(0 <= row["distance_arcsec"] < 180 * 3600 for row in far)
+    asked = LIGHTCURVE.replace("ax.xtrsrc = ex.id", "ax.xtrsrc = ex.id AND ex.runcat = ax.runcat")
+    assert len(await con.fetch(asked, UUID(bytes=objects[2]))) == 0, "no images of these are stored"
+
+
 async def test_every_view_has_rows_and_says_what_it_is(con: Connection) -> None:
     await put(con, mesh.images_message(0), mesh.rejected(1), mesh.lightcurves_message(0, mesh.object_ids(2)),
               mesh.event(0, mesh.object_ids(1)[0], kind="new_source"))  # fmt: skip

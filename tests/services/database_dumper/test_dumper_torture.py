@@ -1,4 +1,4 @@
-"""`kill -9` of the dumper and of PostgreSQL, again and again: points and bins are those of a run without."""
+"""`kill -9` of the dumper and of PostgreSQL, again and again: points, segments and bins are those of a run without."""
 
 from __future__ import annotations
 
@@ -72,8 +72,16 @@ def test_kills_of_dumper_and_server_change_no_point_and_no_bin() -> None:
 async def check(dsn: str) -> None:
     messages = some_days(SEED)
     async with open_database(dsn) as database, database.connection() as con:
-        points = {i for m in messages for i in array_to_ids(m.arrays["point_id"])}
-        assert {row["_id"].bytes for row in await con.fetch("SELECT _id FROM point")} == points
+        said = [(m.arrays["point_id"], m.arrays["flux_int"]) for m in messages]
+        points = {i: f for ids, flux in said for i, f in zip(array_to_ids(ids), flux, strict=True)}
+        rows = await con.fetch("SELECT _id, flux_int FROM measurement")
+        assert len(rows) == len(points), "nothing lost, nothing twice"
+        stored_fluxes = {row["_id"].bytes: row["flux_int"] for row in rows}
+        np.testing.assert_equal(stored_fluxes, points)
+        states = dict(await con.fetch("SELECT state, count(*) FROM closed_interval GROUP BY state"))
+        assert states.get(2, 0) > 0, "intervals are closed, and their partitions dropped, while all this goes on"
+        assert await con.fetchval("SELECT count(*) FROM segment WHERE late") > 0
+        assert await con.fetchval("SELECT count(*) FROM point") < len(points) / 2
         closed = await marks(con)
         for tier in WIDTHS_US:
             assert_same(await stored(con, tier), expected(messages, tier, closed[tier]))

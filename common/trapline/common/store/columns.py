@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ Array = npt.NDArray[Any]
 Columns = Mapping[str, Array]
 
 _HEADER_BYTES = 19
-_TRAILER = b"\xff\xff"
-_TYPES = {"id": "V16", "t": ">i8", "f8": ">f8", "f4": ">f4", "i8": ">i8", "i4": ">i4", "i2": ">i2"}
+TRAILER = b"\xff\xff"
+TYPES: Mapping[str, str] = MappingProxyType(
+    {"id": "V16", "t": ">i8", "f8": ">f8", "f4": ">f4", "i8": ">i8", "i4": ">i4", "i2": ">i2"}
+)
+"""How the binary COPY writes values of a type."""
 
 
 async def read_columns(con: Connection, types: Mapping[str, str], query: str, *values: Any) -> dict[str, Array]:
@@ -50,16 +54,16 @@ def decode_columns(types: Mapping[str, str], data: bytes | bytearray) -> dict[st
     """Return the columns of a binary COPY, header and trailer included."""
     layout: list[tuple[str, str]] = [("fields in row", ">i2")]
     for name, kind in types.items():
-        layout += [(f"{name} length", ">i4"), (name, _TYPES[kind])]
+        layout += [(f"{name} length", ">i4"), (name, TYPES[kind])]
     row = np.dtype(layout)
-    body = len(data) - _HEADER_BYTES - len(_TRAILER)
+    body = len(data) - _HEADER_BYTES - len(TRAILER)
     rows = np.frombuffer(data, row, body // row.itemsize, _HEADER_BYTES)
     for name in types:
         if (rows[f"{name} length"] != row[name].itemsize).any():
             raise ValueError(f"column {name} is NULL somewhere, or is not of type {types[name]}")
     if body % row.itemsize:
         raise ValueError(f"{body} bytes are no rows of {row.itemsize} bytes: another number of columns")
-    return {name: _native(rows[name], kind) for name, kind in types.items()}
+    return {name: native(rows[name], kind) for name, kind in types.items()}
 
 
 def joined(tables: Sequence[Columns]) -> dict[str, Array]:
@@ -81,8 +85,9 @@ def text_ids(ids: Array) -> npt.NDArray[np.str_]:
     return text.view("S36")[:, 0].astype("U36")
 
 
-def _native(column: Array, kind: str) -> Array:
+def native(column: Array, kind: str) -> Array:
+    """Return values of a type as numpy has them: ids as (n, 16) bytes, times since 1970."""
     if kind == "id":
         return np.ascontiguousarray(column).view(np.uint8).reshape(-1, 16)
-    native = column.astype(column.dtype.newbyteorder("="))
-    return native + POSTGRES_EPOCH_US if kind == "t" else native
+    values = column.astype(column.dtype.newbyteorder("="))
+    return values + POSTGRES_EPOCH_US if kind == "t" else values

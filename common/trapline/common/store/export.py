@@ -79,7 +79,7 @@ EXPORTS: Mapping[str, Export] = MappingProxyType(
             "image.unit=unit:text snr point.ra_deg=ra_deg point.dec_deg=dec_deg point.pos_err_ew_deg=pos_err_ew_deg "
             "point.pos_err_ns_deg=pos_err_ns_deg point.kind=kind:int link:int point.flags=flags:int deruiter n:int v "
             "eta image:id source:id point._id=point:id",
-            "point LEFT JOIN image ON image._id = point.image",
+            "measurement AS point LEFT JOIN image ON image._id = point.image",
             "point.object, point.t, point._id",
         ),
         "transients": _export(

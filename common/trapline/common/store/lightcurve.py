@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+from uuid import UUID
 
 import numpy as np
 
 from trapline.common.postgres.connection import Connection
 from trapline.common.store.bins import BIN, STORED_TYPES, WIDTHS_US, Rows, bins_of_points, halves, merged, stored_bins
 from trapline.common.store.columns import Array, Columns, in_order, joined, read_columns
+from trapline.common.store.measurements import POINT_TYPES
+from trapline.common.store.segments import OPEN, VISIBLE
 from trapline.common.store.series import (
     ALWAYS,
-    POINT_TYPES,
     Lightcurve,
     Series,
     UnknownBandError,
@@ -44,9 +46,18 @@ _COUNT = """
 SELECT count(*) FROM (
     SELECT FROM {table}
     WHERE object = ANY($1::uuid[]) AND t >= $2::timestamptz AND t < $3::timestamptz AND ($4::text IS NULL OR band = $4)
+        AND {condition}
     LIMIT $5
 ) AS rows
 """
+# Of a segment at the edge of the window the points inside are counted.
+_COUNT_IN_SEGMENTS = f"""
+SELECT coalesce(sum(CASE WHEN t >= $2::timestamptz AND t_last < $3::timestamptz THEN n_points ELSE (
+    SELECT count(*) FROM unnest(times) AS at WHERE at >= $2 AND at < $3
+) END), 0)::bigint
+FROM segment
+WHERE object = ANY($1::uuid[]) AND t_last >= $2 AND t < $3 AND ($4::text IS NULL OR band = $4) AND {VISIBLE}
+"""  # noqa: S608
 _MARKS = """
 SELECT minute, hour, day FROM binning WHERE dataset = (SELECT dataset FROM object WHERE _id = ANY($1) LIMIT 1)
 """
@@ -122,6 +133,8 @@ class _Wanted:
 
 async def _stages(con: Connection, series: Series) -> Stages:
     since = {row["name"]: row["since"] for row in await con.fetch("SELECT name, since FROM tier")}
+    if await con.fetchval("SELECT kind = 1 FROM object WHERE _id = $1", UUID(bytes=series.object_id)):
+        since["point"] = since["monitored"]
     row = await con.fetchrow(_MARKS, series.objects)
     first, _ = ALWAYS.bounds()
     return Stages(since, {tier: row[tier] if row else first for tier in WIDTHS_US})
@@ -132,13 +145,24 @@ async def _finest(con: Connection, wanted: _Wanted, most: int) -> Resolution:
     for tier in RESOLUTIONS[:-1]:
         left = most
         for level, part in _levels(wanted, tier):
-            values = (wanted.series.objects, *part.window.bounds(), wanted.band, left + 1)
-            left -= await con.fetchval(_COUNT.format(table=table_of(level)), *values)
+            left -= await _count(con, level, part, left + 1)
             if left < 0:
                 break
         else:
             return tier
     return RESOLUTIONS[-1]
+
+
+async def _count(con: Connection, level: Resolution, part: _Wanted, enough: int) -> int:
+    """Return how many rows of a tier there are; of many, that there are `enough`."""
+    values = (part.series.objects, *part.window.bounds(), part.band)
+    if level != "point":
+        query = _COUNT.format(table=f"bin_{level}", condition="true")
+        return int(await con.fetchval(query, *values, enough))
+    found = int(await con.fetchval(_COUNT_IN_SEGMENTS, *values))
+    if found < enough:
+        found += await con.fetchval(_COUNT.format(table="point", condition=OPEN), *values, enough - found)
+    return found
 
 
 def _levels(wanted: _Wanted, tier: Resolution) -> Iterator[tuple[Resolution, _Wanted]]:
@@ -199,11 +223,6 @@ async def _binned(con: Connection, wanted: _Wanted, level: str) -> Rows:
 
 async def _points(con: Connection, wanted: _Wanted) -> dict[str, Array]:
     return await read_points(con, wanted.series, wanted.bands, wanted.band, wanted.window)
-
-
-def table_of(tier: str) -> str:
-    """Return the table that holds a resolution."""
-    return "point" if tier == "point" else f"bin_{tier}"
 
 
 def _of_points(points: Columns) -> Columns:

@@ -13,19 +13,12 @@ import numpy as np
 
 from trapline.common.ids import text_id
 from trapline.common.postgres.connection import Connection
-from trapline.common.store.columns import Array, Columns, read_columns
+from trapline.common.store.columns import Array, Columns
+from trapline.common.store.measurements import read_measurements
 from trapline.schemas.columns import array_to_ids
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IDS = ("object", "image", "source", "point")
-
-POINT_TYPES: Mapping[str, str] = {
-    "point": "id", "object": "id", "image": "id", "source": "id", "t": "t", "ra_deg": "f8", "dec_deg": "f8",
-    "pos_err_ew_deg": "f8", "pos_err_ns_deg": "f8", "flux_int": "f8", "flux_int_err": "f8", "flux_peak": "f8",
-    "flux_peak_err": "f8", "v": "f8", "eta": "f8", "snr": "f4", "deruiter": "f4", "flags": "i4", "n": "i4",
-    "kind": "i2", "link": "i2", "band": "i2",
-}  # fmt: skip
-"""Columns of a lightcurve's points; `band` is an index into its bands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +90,6 @@ FROM line LEFT JOIN object_state ON object_state.object = line._id
 ORDER BY band
 """
 
-# Bands are sent as numbers, so that rows have a fixed width; 0 for one that has no statistics yet.
-_POINTS = """
-SELECT _id, object, image, source, t, ra_deg, dec_deg, pos_err_ew_deg, pos_err_ns_deg, flux_int, flux_int_err,
-    flux_peak, flux_peak_err, v, eta, snr, deruiter, flags, n, kind, link,
-    coalesce(array_position($2::text[], band), 0)::smallint
-FROM point
-WHERE object = ANY($1::uuid[]) AND ($3::text IS NULL OR band = $3) AND t >= $4::timestamptz AND t < $5::timestamptz
-ORDER BY t, band, _id
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -137,7 +120,7 @@ async def find_series(con: Connection, object_id: bytes, band: str | None = None
         raise LookupError(f"no object {text_id(object_id)} is stored; `trapline cone RA DEC RADIUS` finds objects")
     series = _series(object_id, rows)
     if band is not None and band not in series.units:
-        point = "SELECT 1 FROM point WHERE object = ANY($1) AND band = $2 LIMIT 1"
+        point = "SELECT 1 FROM measurement WHERE object = ANY($1) AND band = $2 LIMIT 1"
         if not await con.fetchval(point, series.objects, band):
             known = ", ".join(series.bands) or "none"
             raise LookupError(f"object {text_id(object_id)} has no points in band {band!r}; its bands are {known}")
@@ -158,7 +141,7 @@ def _series(object_id: bytes, rows: Sequence[asyncpg.Record]) -> Series:
 
 async def all_bands(con: Connection, series: Series) -> list[str]:
     """Return the bands of an object's points, also of those without statistics: this reads them all."""
-    rows = await con.fetch("SELECT DISTINCT band FROM point WHERE object = ANY($1)", series.objects)
+    rows = await con.fetch("SELECT DISTINCT band FROM measurement WHERE object = ANY($1)", series.objects)
     return sorted({*series.bands, *(row["band"] for row in rows)})
 
 
@@ -172,7 +155,7 @@ async def read_points(
     UnknownBandError
         When a point is in none of `bands`.
     """
-    columns = await read_columns(con, POINT_TYPES, _POINTS, series.objects, list(bands), band, *window.bounds())
+    columns = await read_measurements(con, series.objects, bands, band, window.bounds())
     columns["band"] = known(columns["band"])
     return columns
 

@@ -37,7 +37,7 @@ SELECT
 FROM (SELECT array_agg(_id) AS ids FROM dataset WHERE $1::text IS NULL OR name = $1) AS d,
 LATERAL (
     SELECT count(*) AS points, count(DISTINCT point.source) FILTER (WHERE point.kind = 0) AS sources
-    FROM point JOIN object ON object._id = point.object
+    FROM measurement AS point JOIN object ON object._id = point.object
     WHERE object.dataset = any(d.ids)
 ) AS p
 """
