@@ -23,6 +23,7 @@ from trapline.common.testing.relay import mesh_config, running_relay
 from trapline.schemas.columns import Kind, Link, array_to_ids
 from trapline.schemas.header import Place
 from trapline.schemas.images import SCHEMA, Images
+from trapline.schemas.lightcurves import PENDING
 from trapline.schemas.message import Message, decode, encode
 from trapline.schemas.sources import Sources
 from trapline.schemas.watchlist import POSITIONS
@@ -61,7 +62,7 @@ class Journals:
             name: JournalWriter(directory / name) for name in ("images/0", "sources/0", "sources/1", "sources/2")
         }
         self._images: dict[int, Any] = {}
-        self._answered = 0
+        self._answered = self._told = self._due = 0
 
     def add(self, number: int, record: Message[Sources]) -> None:
         """Append an image, and its sources to one of two partitions."""
@@ -88,6 +89,14 @@ class Journals:
             header = msgspec.structs.replace(sources(of).header, id=id_, request=request.header.id)
             self._writers["sources/2"].append(encode(Message(header, measured_at(of, rows))))
         return self._answered
+
+    def due(self) -> int:
+        """Return how many requests are made, or will be, by what `lightcurves` says is pending."""
+        for record in self.read("lightcurves", self._told):
+            self._told += 1
+            pending = PENDING.select(record.arrays)["image_id"] if PENDING.check(record.arrays) else []
+            self._due += len(np.unique(pending, axis=0))
+        return self._due
 
     def said(self, channel: str) -> int:
         """Return how many records there are."""
@@ -142,7 +151,7 @@ def tortured(tmp_path: Path, records: list[Message[Sources]], seed: int) -> tupl
                         journals.add(added, records[added])
                         added += 1
                     said, asked = journals.said("lightcurves"), journals.answer()
-                    if added == len(records) and said == added + asked == added + journals.said("remeasure"):
+                    if added == len(records) and said == added + asked == added + journals.due():
                         break
                     assert child.poll() is None
                     if added == len(records):
