@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from associator_images import sources
 from associator_world import SETTINGS, measured_at
@@ -19,6 +20,7 @@ from trapline.common.journal import JournalWriter, PartitionReader
 from trapline.schemas.columns import array_to_ids
 from trapline.schemas.header import Place
 from trapline.schemas.images import SCHEMA, Images
+from trapline.schemas.lightcurves import PENDING
 from trapline.schemas.message import Message, decode, encode
 from trapline.schemas.sources import Sources
 from trapline.schemas.watchlist import POSITIONS
@@ -32,7 +34,7 @@ class Journals:
         names = ("images/0", "sources/0", "sources/1", "sources/2")
         self._writers = {name: JournalWriter(directory / name, **options) for name in names}
         self._images: dict[int, Any] = {}
-        self._answered = 0
+        self._answered = self._told = self._due = 0
 
     def add(self, number: int, record: Message[Sources]) -> None:
         """Append an image, and its sources to one of two partitions."""
@@ -61,6 +63,14 @@ class Journals:
             header = msgspec.structs.replace(sources(of).header, id=id_, request=request.header.id)
             self._writers["sources/2"].append(encode(Message(header, measured_at(of, rows, self._digits))))
         return self._answered
+
+    def due(self) -> int:
+        """Return how many requests are made, or will be, by what `lightcurves` says is pending."""
+        for record in self.read("lightcurves", self._told):
+            self._told += 1
+            pending = PENDING.select(record.arrays)["image_id"] if PENDING.check(record.arrays) else []
+            self._due += len(np.unique(pending, axis=0))
+        return self._due
 
     def said(self, channel: str) -> int:
         """Return how many records there are."""

@@ -36,12 +36,12 @@ class Host:
     def stop(self):
         self._stack.close()
 
-    def append(self, channel, *numbers, partition=None):
+    def append(self, channel, *numbers, partition=None, payload=()):
         key = (channel, partition or f"{self.name}.0")
         if key not in self._writers:
             self._writers[key] = JournalWriter(self.config.journal_directory / "/".join(key))
         for number in numbers:
-            self._writers[key].append(record(number))
+            self._writers[key].append(record(number, *payload))
 
     def close(self):
         self.stop()
@@ -219,9 +219,17 @@ async def test_work_that_came_while_the_worker_was_busy_is_kept_for_it_and_given
         assert sorted(number_of(r) for records in again for r in records) == [0, 1]
 
 
-async def _lease(member):
+async def test_headers_come_alone_only_from_the_host_that_has_the_worker(hosts, mesh):
+    member = GroupMember(mesh, "g", "w", ("images",))
+    for host in hosts:
+        host.append("images", 0, payload=(b"pixels",))
+    found = [record for _ in hosts for record in await _lease(member, headers_only=True)]
+    assert {r.place.partition: len(r.frames) for r in found} == {"here.0": 1, "there.0": 2}
+
+
+async def _lease(member, **options):
     async with asyncio.timeout(20):
-        while not (found := await member.lease(1, 1.0)):
+        while not (found := await member.lease(1, 1.0, **options)):
             pass
     return found
 

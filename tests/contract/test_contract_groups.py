@@ -65,6 +65,28 @@ async def test_the_first_channel_of_a_lease_is_the_most_urgent(channels):
     assert found.place.channel == "images"
 
 
+async def test_headers_alone_can_be_leased_and_are_the_worker_s_as_ever(channels):
+    await fill(channels, 2, payload=bytes(10_000))
+    (found,) = await lease(channels, headers_only=True)
+    assert (len(found.frames), number_of(found), found.attempts) == (1, 0, 0)
+    (whole,) = await lease(channels, "other")
+    assert (len(whole.frames), number_of(whole)) == (2, 1)
+    await channels.ack(Ack(group="g", items=items([found, whole])))
+    assert await floor(channels) == 2
+
+
+async def test_a_worker_may_wait_for_several_channels_apart(connect):
+    worker, writer = await connect(), await connect()
+    both = [asyncio.create_task(lease(worker, names=(name,), wait_ms=20_000)) for name in ("images", "remeasure")]
+    await fill(writer, 1, channel="remeasure")
+    (asked,) = await both[1]
+    assert asked.place.channel == "remeasure"
+    assert not both[0].done()
+    await fill(writer, 1, channel="images")
+    (image,) = await both[0]
+    assert image.place.channel == "images"
+
+
 async def test_a_lease_that_is_not_extended_is_given_to_another(connect):
     one, two = await connect(), await connect()
     await fill(one, 1)

@@ -79,6 +79,12 @@ class AssociatorConfig(ServiceSection):
     backfill: int = Field(
         default=20, ge=0, le=10_000, description="newest images of each band in which a new object is measured"
     )
+    ask_after_s: float = Field(
+        default=0.1,
+        ge=0,
+        le=10,
+        description="how long what must be measured again is not asked for: until whoever judges the image is done",
+    )
     forced_statistics: bool = Field(
         default=True, description="whether forced points enter the statistics of an object, as blind ones do"
     )

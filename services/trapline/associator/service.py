@@ -24,7 +24,7 @@ from trapline.schemas.images import Images
 from trapline.schemas.message import Message, decode_header
 from trapline.schemas.sources import Sources
 from trapline.schemas.status import DeadLetter
-from trapline.schemas.watchlist import Watchlist
+from trapline.schemas.watchlist import Remeasure, Watchlist
 
 _FULL_EVERY = 1000  # records of the watchlist after which the whole list is told again: nobody looks back further
 
@@ -88,6 +88,13 @@ class AssociatorFold:
         """Return records that were consumed and may have to be read once more."""
         return state.needs()
 
+    def delay_s(self, header: Header) -> float:
+        """Return how long a request waits while those who take its image on need the processor.
+
+        A new object asks for up to forty earlier images at once, and nobody waits for what comes of it.
+        """
+        return self._settings.ask_after_s if isinstance(header, Remeasure) else 0.0
+
     def _new_order(self) -> ImageOrder:
         settings = self._settings
         return ImageOrder(
@@ -140,7 +147,7 @@ async def run(context: Context) -> None:
     refuse_unknown_past(context.config, context.replica)
     await refuse_other_owners(context, settings)
     fold = AssociatorFold(settings, domain)
-    await FoldRunner(context, fold, needs=fold.needs).run()
+    await FoldRunner(context, fold, needs=fold.needs, delay_s=fold.delay_s).run()
 
 
 SERVICE = Service("associator", run)

@@ -18,6 +18,7 @@ from trapline.schemas.header import Place
 from trapline.schemas.images import Images
 from trapline.schemas.lightcurves import POINTS, SCHEMA, Lightcurves
 from trapline.schemas.message import Message, decode, encode
+from trapline.schemas.watchlist import POSITIONS, REMEASURE_SCHEMA, Remeasure
 from waiting import until
 
 IMAGE = next(m for m in example_messages() if isinstance(m.header, Images))
@@ -74,8 +75,20 @@ def expected(count):
     return chain
 
 
-def said(config):
-    reader, found = PartitionReader(config.journal_directory / "lightcurves" / "0"), []
+class Asking(Chain):
+    """A chain that asks for something with each input, which may leave later."""
+
+    writes = ("lightcurves", "remeasure")
+
+    def step(self, state, inputs):
+        yield from super().step(state, inputs)
+        place = inputs.records[0].place
+        asked = fact_id(0, "ask", state["hash"])
+        yield Message(Remeasure(schema=REMEASURE_SCHEMA, id=asked, image_place=place), POSITIONS.empty())
+
+
+def said(config, channel="lightcurves"):
+    reader, found = PartitionReader(config.journal_directory / channel / "0"), []
     while len(found) < reader.next_seq:
         slab = reader.slab(len(found), max_bytes=1 << 22, max_records=1000)
         found += [decode([slab.data[o : o + n] for o, n in e.spans]).header for e in slab.entries]
@@ -98,10 +111,11 @@ async def images(config, relay):
 
 
 @contextlib.asynccontextmanager
-async def folding(config, *, kill=False, fold=None):
+async def folding(config, *, kill=False, fold=None, ask_after_s=0.0):
     """Run the fold while the block lasts; end it in an orderly way, or as `kill -9` would."""
     async with open_context("associator", config, "0") as context:
-        runner = FoldRunner(context, fold or Chain())
+        delay_s = lambda header: ask_after_s if isinstance(header, Remeasure) else 0.0  # noqa: E731
+        runner = FoldRunner(context, fold or Chain(), delay_s=delay_s)
         work = asyncio.create_task(runner.run())
         yield context
         if kill:
@@ -224,3 +238,40 @@ def test_what_was_consumed_out_of_order_closes_up():
     assert (done.floor, done.above) == (6, {7})
     done.skip_to(7)
     assert (done.floor, done.above) == (8, set())
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_is_held_back_is_said_once_whoever_kills_the_process_meanwhile(config, relay, images, seed):
+    random, total = np.random.default_rng(seed), 0
+    for _ in range(6):
+        images(count := int(random.integers(1, 4)))
+        total += count
+        async with folding(config, kill=True, fold=Asking(), ask_after_s=0.05 + random.random()) as context:
+            await until(lambda context=context: context.counters["steps"] >= 1)
+            if random.random() < 0.5:
+                await until((config.data_directory / "snapshots/associator-0.snapshot").exists)
+    async with folding(config, fold=Asking()):
+        await until(lambda: len(said(config, "remeasure")) >= total)
+    asked = [h.image_place.seq for h in said(config, "remeasure")]
+    assert sorted(asked) == list(range(total))
+    assert [h.image.id for h in said(config)] == expected(total)
+
+
+async def test_nobody_takes_for_done_what_is_held_back(config, relay, images):
+    config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"snapshot_s": 3600.0})})
+
+    def position():
+        reads = relay.core.info()["readers"]
+        return max((r["seq"] for r in reads if r["channel"] == "images"), default=-1)
+
+    images(2)
+    async with folding(config, fold=Asking()):
+        await until(lambda: position() == 2)
+    images(2)
+    async with folding(config, fold=Asking(), ask_after_s=1.0) as context:
+        await until(lambda: context.counters["steps"] == 2 and len(said(config)) == 2)
+        while len(said(config, "remeasure")) == 2:
+            assert position() == 2
+            await asyncio.sleep(0)
+        await until(lambda: position() == 4)
+    assert [h.image_place.seq for h in said(config, "remeasure")] == [0, 1, 2, 3]

@@ -55,7 +55,7 @@ def tortured(tmp_path: Path, records: list[Message[Sources]], seed: int) -> tupl
                         journals.add(added, records[added])
                         added += 1
                     said, asked = journals.said("lightcurves"), journals.answer()
-                    if added == len(records) and said == added + asked == added + journals.said("remeasure"):
+                    if added == len(records) and said == added + asked == added + journals.due():
                         break
                     assert child.poll() is None
                     if added == len(records):

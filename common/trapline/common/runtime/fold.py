@@ -21,6 +21,7 @@ from trapline.common.runtime.context import Context, Stopwatch
 from trapline.common.runtime.dead_letters import dead_letter
 from trapline.common.runtime.fold_inputs import FoldInputs
 from trapline.common.runtime.hang import in_thread
+from trapline.common.runtime.held import Held
 from trapline.common.runtime.memoir import Memoir, read_memoir
 from trapline.common.runtime.order import Order, PartitionKey, Step, pack_progress, unpack_progress
 from trapline.common.runtime.outputs import disk_full
@@ -103,6 +104,8 @@ class FoldRunner(Generic[S]):
     needs
         Returns, of a state, the records that were consumed and may be wanted again by those who answer the fold.
         They are kept as if they were not safe yet.
+    delay_s
+        Returns for how long an output may be held back: what others wait for goes first.
     """
 
     def __init__(
@@ -112,11 +115,13 @@ class FoldRunner(Generic[S]):
         *,
         pins: bool = True,
         needs: Callable[[S], Iterable[Place]] = lambda _: (),
+        delay_s: Callable[[Header], float] = lambda _: 0.0,
     ) -> None:
         self._pins = pins
         self._context = context
         self._fold = fold
         self._needs = needs
+        self._held = Held(delay_s)
         self._path = Path(context.config.data_directory / "snapshots" / f"{context.name}.snapshot")
         self._in_hand = SteppingNote(self._path.with_suffix(".stepping"))
         self._saved_at = time.monotonic()
@@ -175,7 +180,7 @@ class FoldRunner(Generic[S]):
         if any(schema_of(type(m.header)).channel == self._fold.writes[0] for m in fresh):
             # What was said before something new and was not made again never will be.
             self._memoir.ahead.clear()
-        await publish(self._context, await self.finish(fresh))
+        await publish(self._context, self._held.pass_on(await self.finish(fresh)))
         while self._inputs.refused:
             await self._bury(*self._inputs.refused.popleft())
         if poison:
@@ -236,9 +241,11 @@ class FoldRunner(Generic[S]):
         context.counters.update(
             {name: n - context.counters[name] for name, n in self._fold.counters(self._state).items()}
         )
+        # Nobody shall take for done what is not said.
+        first = self._held.first_inputs()
         reads = [
-            Read(channel, partition, seq=done.floor, safe=self._safe_seq(channel, partition))
-            for (channel, partition), done in self._order.progress().items()
+            Read(*key, seq=min(done.floor, first.get(key, done.floor)), safe=self._safe_seq(*key))
+            for key, done in self._order.progress().items()
         ]
         reads += [
             Read(channel, context.outputs.partition(channel), seq=context.outputs.writer(channel).next_seq, safe=seq)
@@ -255,6 +262,8 @@ class FoldRunner(Generic[S]):
     async def _save(self) -> None:
         """Write a snapshot once the outputs that it includes are synced, and tell what is no longer needed."""
         context = self._context
+        # One that is not said when the state holds what made it never would be.
+        await publish(context, self._held.take())
         await context.outputs.sync()
         header, arrays = self._fold.dump(self._state)
         needed = list(self._needs(self._state))
