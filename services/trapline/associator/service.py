@@ -138,7 +138,7 @@ def _margin_text(header: Header, settings: AssociatorConfig) -> str:
     image = header.image if isinstance(header, Images) else None
     radius_deg = search_radius_deg(image.beam if image else None, settings)
     return (
-        f"associator.margin_deg = {settings.margin_deg:g} is less than the {radius_deg:.4g} degrees in which candidates "
+        f"associator.margin_deg = {settings.margin_deg:g} is less than the {radius_deg:.4g} degrees in which objects "
         f"are searched for in images like those of {image.instrument if image else None!r}: objects near borders of "
         "regions may differ; several times as much is right"
     )
