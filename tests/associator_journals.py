@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from associator_world import SETTINGS, measured_at
 from mesh_runs import environment
 from trapline.common.ids import record_id
 from trapline.common.journal import JournalWriter, PartitionReader
+from trapline.common.postgres.connection import open_database
+from trapline.database_dumper.core import rows_of
+from trapline.database_dumper.store import store_batch
 from trapline.schemas.columns import array_to_ids
 from trapline.schemas.header import Place
 from trapline.schemas.images import SCHEMA, Images
@@ -90,6 +94,18 @@ class Journals:
         """Close what ingest and the extractors write."""
         for writer in self._writers.values():
             writer.close()
+
+
+def stored(dsn: str, images: Sequence[Message[Any]], told: Sequence[Message[Any]]) -> None:
+    """Store what was received and what the associator said, as the dumper does."""
+    channels = {"images": images, "lightcurves": told}
+    rows = [rows_of(Place(c, "0", 0, n), m) for c, found in channels.items() for n, m in enumerate(found)]
+
+    async def store() -> None:
+        async with open_database(dsn) as database, database.connection() as con:
+            await store_batch(con, "database_dumper-0@test", rows)
+
+    asyncio.run(store())
 
 
 def variables_of(directory: Path) -> dict[str, str]:

@@ -76,7 +76,7 @@ class World:
             age = int(self.random.integers(0, 8))
             watchlist = self.lists[max(len(self.lists) - 1 - age, 0)]
             measured = self._with_forced(record, watchlist)
-            self._take(step(self.state, of, measured, self.settings, sources_place=Place("sources", "0", 0, number)))
+            self.take(step(self.state, of, measured, self.settings, sources_place=Place("sources", "0", 0, number)))
             while self.asked and self.random.random() < 0.4:
                 self._answer_one()
             if self.random.random() < 0.1:
@@ -94,7 +94,7 @@ class World:
         request = self.asked.pop(int(self.random.integers(len(self.asked))))
         number = request.header.image_place.seq
         if number in self.gone:
-            self._take(give_up(self.state, request.header.id, self.settings))
+            self.take(give_up(self.state, request.header.id, self.settings))
             return
         columns = [request.arrays[c.name] for c in POSITIONS.columns]
         rows = list(zip(array_to_ids(columns[0]), *(c.tolist() for c in columns[1:]), strict=True))
@@ -104,9 +104,10 @@ class World:
             id=record_id(of.t_start_us or 0, "trapline.sources", of.id, request.header.id),
             request=request.header.id,
         )
-        self._take(answer(self.state, Message(header, measured_at(of, rows, self.digits)), self.settings))
+        self.take(answer(self.state, Message(header, measured_at(of, rows, self.digits)), self.settings))
 
-    def _take(self, folded: Folded) -> None:
+    def take(self, folded: Folded) -> None:
+        """Take what came of an input."""
         self.dropped.update(folded.dropped)
         for message in folded.messages:
             match message.header:

@@ -59,7 +59,7 @@ class AssociatorConfig(ServiceSection):
     margin_deg: SearchDeg = Field(
         default=2.0,
         description="how far around its cells an owner folds along what others own: further than chains of candidates "
-        "and side lobes reach",
+        "and side lobes reach, several times the search radius; images that are searched further are counted",
     )
 
     method: str = Field(
@@ -146,6 +146,15 @@ class AssociatorConfig(ServiceSection):
             if (cell := common_cell(ranges_of(one.cells), ranges_of(other.cells))) is not None:
                 owners = f"{one.owner!r} and {other.owner!r}"
                 raise ValueError(f"associator.regions: both {owners} own cell {cell}: it should be in one")
+        return self
+
+    @model_validator(mode="after")
+    def _the_margin_holds_candidates(self) -> Self:
+        if self.regions and self.margin_deg < self.no_beam_limit_deg:
+            raise ValueError(
+                f"associator.margin_deg = {self.margin_deg:g} degrees is less than no_beam_limit_deg = "
+                f"{self.no_beam_limit_deg:g}, in which candidates are searched for: it should be several times that"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from trapline.associator.association import search_radius_deg
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.coverage import Band, Spot, limit_of, spot_of
 from trapline.associator.intake import Usable, usable
@@ -105,8 +106,13 @@ def inspect(
         folded=Folded(msgspec.structs.replace(image, wcs=None), image.place, sources_place, spot.footprint, spot.order),
         late=late,
         domain=domain,
-        dropped=dropped,
+        dropped=dropped | _beyond_margin(domain, image, settings),
     )
+
+
+def _beyond_margin(domain: Domain, image: Image, settings: AssociatorConfig) -> dict[str, int]:
+    """Count an image in which sources find candidates beyond the margin of the region, that are not known here."""
+    return {"margin_too_small": 1} if search_radius_deg(image.beam, settings) > domain.margin_deg else {}
 
 
 def _seen(domain: Domain, sources: Usable, dropped: dict[str, int]) -> tuple[Usable, dict[str, int]]:

@@ -79,7 +79,7 @@ def _sky(stored: Stored, told: Told, settings: AssociatorConfig, domain: Domain,
     sky = Sky(catalogue)
     _watch(catalogue.table.rows, told, row_of, unknown)
     sky.look_around()
-    _monitor(sky, stored.dataset, told, row_of)
+    _monitor(sky, stored.dataset, told, row_of, domain)
     for band, states in stored.states.items():
         sky.bands[band, stored.stokes.get(band, "")] = _statistics(states, row_of, unknown)
     if settings.features:
@@ -150,10 +150,10 @@ def _watch(objects: Rows, told: Told, row_of: RowOf, unknown: Unknown) -> None:
     objects["retired"][monitored & (left | (~here & told.full_list))] = 1
 
 
-def _monitor(sky: Sky, dataset: str, told: Told, row_of: RowOf) -> None:
+def _monitor(sky: Sky, dataset: str, told: Told, row_of: RowOf, domain: Domain) -> None:
     """Watch the positions of the list that were never measured: the store does not know them."""
     listed = told.positions
-    chosen = np.nonzero(listed["kind"] == Kind.MONITORED)[0]
+    chosen = np.nonzero((listed["kind"] == Kind.MONITORED) & domain.owns(listed["ra_deg"], listed["dec_deg"]))[0]
     for k, id_ in zip(chosen.tolist(), array_to_ids(listed["object_id"][chosen]), strict=True):
         ra, dec = float(listed["ra_deg"][k]), float(listed["dec_deg"][k])
         if id_ not in row_of and monitored_id(dataset, ra, dec) == id_:

@@ -44,6 +44,8 @@ class Domain:
     near: Bool | None = field(default=None, repr=False, compare=False)
     """cells of `order` that are the region's or in its margin; None: all"""
     order: int = 0
+    margin_deg: float = math.inf
+    """how far around the region it sees at least, degrees"""
 
     @property
     def is_whole(self) -> bool:
@@ -92,7 +94,7 @@ def domain_of(regions: Mapping[str, str], owner: str, margin_deg: float) -> Doma
     ranges = ranges_of(regions[owner])
     order, near = _near(ranges, margin_deg)
     salt = b"" if owner == next(iter(regions)) else owner.encode()
-    return Domain(regions[owner], salt, ranges, near, order)
+    return Domain(regions[owner], salt, ranges, near, order, margin_deg)
 
 
 def _near(ranges: Ranges, margin_deg: float) -> tuple[int, Bool]:

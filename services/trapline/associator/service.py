@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+from trapline.associator.association import search_radius_deg
 from trapline.associator.beginning import refuse_unknown_past
 from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import AssociatorState, Folded, answer, command, give_up, step, whole_watchlist
@@ -28,6 +29,8 @@ from trapline.schemas.watchlist import Remeasure, Watchlist
 
 _FULL_EVERY = 1000  # records of the watchlist after which the whole list is told again: nobody looks back further
 
+_COUNTERS = {"elsewhere": "sources_elsewhere", "margin_too_small": "images_beyond_margin"}  # nothing is dropped
+
 _Records = Iterable[Message[Header]]
 
 
@@ -38,8 +41,10 @@ class AssociatorFold:
     reads_headers = ("images",)
     writes = ("lightcurves", "watchlist", "remeasure")
 
-    def __init__(self, settings: AssociatorConfig, domain: Domain = EVERYWHERE) -> None:
-        self._settings, self._domain = settings, domain
+    def __init__(
+        self, settings: AssociatorConfig, domain: Domain = EVERYWHERE, warn: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._settings, self._domain, self._warn = settings, domain, warn
         self._dropped: Counter[str] = Counter()
         self._order = self._new_order()
         self._watchlists = _FULL_EVERY
@@ -65,6 +70,8 @@ class AssociatorFold:
             folded = give_up(state, cast("Sources", header).request or b"", self._settings)
         else:
             folded = answer(state, cast("Message[Sources]", inputs.records[0].message), self._settings)
+        if "margin_too_small" in folded.dropped and not self._dropped["margin_too_small"]:
+            self._warn(_margin_text(header, self._settings))
         self._dropped.update(folded.dropped)
         return self._with_watchlist(state, folded)
 
@@ -81,8 +88,7 @@ class AssociatorFold:
         objects = sum(len(sky.catalogue.table) for sky in state.skies.values())
         pending = sum(len(request.pairs) for request in state.requests.values())
         found = {"objects": objects, "requests_open": len(state.requests), "pairs_pending": pending}
-        elsewhere = {"sources_elsewhere": self._dropped["elsewhere"]} if self._dropped["elsewhere"] else {}
-        return found | elsewhere | {f"dropped_{why}": n for why, n in self._dropped.items() if why != "elsewhere"}
+        return found | {_COUNTERS.get(why, f"dropped_{why}"): n for why, n in self._dropped.items()}
 
     def needs(self, state: AssociatorState) -> Iterable[Place]:
         """Return records that were consumed and may have to be read once more."""
@@ -135,6 +141,16 @@ class AssociatorFold:
         return folded.messages
 
 
+def _margin_text(header: Header, settings: AssociatorConfig) -> str:
+    image = header.image if isinstance(header, Images) else None
+    radius_deg = search_radius_deg(image.beam if image else None, settings)
+    return (
+        f"associator.margin_deg = {settings.margin_deg:g} is less than the {radius_deg:.4g} degrees in which objects "
+        f"are searched for in images like those of {image.instrument if image else None!r}: objects near borders of "
+        "regions may differ; several times as much is right"
+    )
+
+
 async def run(context: Context) -> None:
     """Fold images until told to drain."""
     settings = cast("AssociatorConfig", context.section)
@@ -146,7 +162,7 @@ async def run(context: Context) -> None:
         raise ConfigError(str(error)) from None
     refuse_unknown_past(context.config, context.replica)
     await refuse_other_owners(context, settings)
-    fold = AssociatorFold(settings, domain)
+    fold = AssociatorFold(settings, domain, context.log.warning)
     await FoldRunner(context, fold, needs=fold.needs, delay_s=fold.delay_s).run()
 
 

@@ -113,11 +113,13 @@ SELECT count(*) FROM image WHERE dataset = $1 AND NOT rejected AND _id NOT IN (S
 _NEWEST_POINTS = """
 SELECT p._id, p.object, p.image, (extract(epoch FROM p.t) * 1000000)::bigint, p.flux_int, p.flux_int_err,
     array_position($4::text[], p.band) - 1
-FROM object AS o CROSS JOIN LATERAL (
-    SELECT * FROM point WHERE point.object = o._id ORDER BY t DESC, _id DESC LIMIT $2
+FROM object_state AS s JOIN object AS o ON o._id = s.object CROSS JOIN LATERAL (
+    SELECT * FROM point
+    WHERE point.object = s.object AND point.band = s.band AND (kind = 0 OR $3)
+        AND flux_int_err > 0 AND flux_int <> 'NaN'
+    ORDER BY t DESC, _id DESC LIMIT $2
 ) AS p
-WHERE o.dataset = $1 AND p.flux_int_err > 0 AND p.flux_int <> 'NaN' AND (p.kind = 0 OR $3)
-    AND p.band = ANY($4) ORDER BY p.t, p.image
+WHERE o.dataset = $1 AND p.band = ANY($4) ORDER BY p.t, p.image
 """
 _IS_MEASURED = """
 SELECT EXISTS (

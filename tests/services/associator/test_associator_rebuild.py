@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,18 +12,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from associator_journals import Journals, associator, variables_of
+from associator_journals import Journals, associator, stored, variables_of
 from associator_world import World, night, points, states
 from trapline.associator.beginning import refuse_unknown_past
 from trapline.cli import app
 from trapline.common.config import ConfigError
 from trapline.common.journal.layout import segment_files
-from trapline.common.postgres.connection import open_database
 from trapline.common.testing.relay import mesh_config, running_relay
-from trapline.database_dumper.core import rows_of
-from trapline.database_dumper.store import store_batch
 from trapline.schemas.columns import Kind, Link
-from trapline.schemas.header import Place
 from trapline.schemas.lightcurves import Lightcurves
 from trapline.schemas.message import Message
 from trapline.schemas.sources import Sources
@@ -71,14 +66,7 @@ class Mesh:
 
     def store(self, until: int | None = None) -> None:
         """Store what was said, as the dumper does."""
-
-        async def stored() -> None:
-            channels = {"images": list(self.journals.read("images")), "lightcurves": self.told[:until]}
-            rows = [rows_of(Place(c, "0", 0, n), m) for c, found in channels.items() for n, m in enumerate(found)]
-            async with open_database(self.dsn) as database, database.connection() as con:
-                await store_batch(con, "database_dumper-0@test", rows)
-
-        asyncio.run(stored())
+        stored(self.dsn, list(self.journals.read("images")), self.told[:until])
 
     def lose(self, *channels: tuple[str, int]) -> None:
         """Lose the snapshot, and all but the newest segments of some channels."""

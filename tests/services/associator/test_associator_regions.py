@@ -16,13 +16,18 @@ from trapline.associator.config import AssociatorConfig
 from trapline.associator.core import AssociatorState, command, step
 from trapline.associator.footprint import cell_centres
 from trapline.associator.regions import EVERYWHERE, domain_of
+from trapline.associator.service import AssociatorFold
 from trapline.associator.snapshot import dump, load
+from trapline.common.channel import Record
 from trapline.common.ids import monitored_id
+from trapline.common.runtime.order import Step
 from trapline.common.runtime.snapshot import SnapshotError
 from trapline.common.sky import from_tangent, separation_deg
 from trapline.schemas.columns import Kind, Link, array_to_ids
-from trapline.schemas.images import Command
-from trapline.schemas.message import Message
+from trapline.schemas.header import Place
+from trapline.schemas.images import SCHEMA as IMAGES_SCHEMA
+from trapline.schemas.images import Command, Images
+from trapline.schemas.message import Message, encode
 from trapline.schemas.sources import Sources
 from trapline.transient_finder.points import points_of
 
@@ -111,6 +116,27 @@ def test_without_a_margin_borders_would_be_seen() -> None:
         world.state = AssociatorState(domain=dataclasses.replace(domain, near=domain.owns(*centres), order=7))
         world.run(records)
     assert points(*worlds) != points(alone)
+
+
+def test_images_that_are_searched_further_than_the_margin_are_counted_and_told_once() -> None:
+    cells = {"0": "0/0-5", "1": "0/6-11"}
+    settings = AssociatorConfig(
+        replicas=2, margin_deg=0.25, regions=[{"owner": o, "cells": c} for o, c in cells.items()]
+    )
+    told: list[str] = []
+    fold = AssociatorFold(settings, domain_of(cells, "0", settings.margin_deg), told.append)
+    state = fold.initial()
+    # The search radius is 1.5 full widths of the beam.
+    for number, beam_deg in enumerate((0.16, 0.17, 0.2)):
+        record = sources(image(number, beam_deg=beam_deg), [10.0], [50.0])
+        places = Place("images", "0", 0, number), Place("sources", "0", 0, number)
+        header = Images(schema=IMAGES_SCHEMA, id=record.header.image.id, image=record.header.image)
+        inputs = [Record(place, 0, encode(m)) for place, m in zip(places, (Message(header), record), strict=True)]
+        fold.step(state, Step(tuple(inputs)))
+        assert fold.counters(state).get("images_beyond_margin", 0) == number
+    assert len(told) == 1
+    assert "margin_deg = 0.25" in told[0]
+    assert "0.255 degrees" in told[0]
 
 
 @pytest.mark.parametrize("method", ["nearest", "optimal"])
@@ -214,6 +240,10 @@ def test_what_names_no_cells_is_refused_with_what_would_be_right(text: str, why:
         ({"regions": [{"owner": "0", "cells": "0/0"}, {"owner": "1", "cells": "0/1"}]}, "each owner should run"),
         ({"regions": [{"owner": "0", "cells": "0/0-5"}, {"owner": "1", "cells": "1/20-47"}]}, "own cell 0/5"),
         ({"regions": [{"owner": "0", "cells": "0/0-5"}, {"owner": "0", "cells": "0/6-11"}]}, "owns two"),
+        (
+            {"regions": [{"owner": "0", "cells": "0/0"}], "margin_deg": 0.1, "no_beam_limit_deg": 0.2},
+            r"margin_deg = 0.1 degrees is less than no_beam_limit_deg = 0.2",
+        ),
     ],
 )
 def test_owners_that_overlap_or_do_not_run_are_refused(settings: dict, why: str) -> None:
