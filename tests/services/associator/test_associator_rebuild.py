@@ -21,6 +21,9 @@ from trapline.common.config import ConfigError
 from trapline.common.journal.layout import segment_files
 from trapline.common.postgres.connection import open_database
 from trapline.common.testing.relay import mesh_config, running_relay
+from trapline.database_dumper.binning import Binning
+from trapline.database_dumper.closing import Closing
+from trapline.database_dumper.config import DumperConfig
 from trapline.database_dumper.core import rows_of
 from trapline.database_dumper.store import store_batch
 from trapline.schemas.columns import Kind, Link
@@ -44,6 +47,7 @@ class Mesh:
     journals: Journals
     variables: dict[str, str]
     told: list[Message[Lightcurves]] = field(default_factory=list)
+    segments: int = 0
 
     @property
     def snapshot(self) -> Path:
@@ -70,13 +74,21 @@ class Mesh:
         return sum(len(record.arrays["kind"]) for record in self.told)
 
     def store(self, until: int | None = None) -> None:
-        """Store what was said, as the dumper does."""
+        """Store what was said, as the dumper does; points of all seconds but the newest are in segments."""
+
+        # Shorter than anyone is allowed to want.
+        config = DumperConfig(segment_after_s=1).model_copy(update={"point_partition_s": 3})
 
         async def stored() -> None:
             channels = {"images": list(self.journals.read("images")), "lightcurves": self.told[:until]}
             rows = [rows_of(Place(c, "0", 0, n), m) for c, found in channels.items() for n, m in enumerate(found)]
             async with open_database(self.dsn) as database, database.connection() as con:
-                await store_batch(con, "database_dumper-0@test", rows)
+                await store_batch(con, "database_dumper-0@test", rows, binning=Binning(config))
+                closing = Closing(config)
+                await closing.maintain(con)
+                while await closing.step(con):
+                    pass
+                self.segments = await con.fetchval("SELECT count(*) FROM segment")
 
         asyncio.run(stored())
 
@@ -143,6 +155,7 @@ def half_way(mesh: Mesh) -> tuple[World, dict[int, Message[Sources]]]:
 def test_from_the_store_and_the_newest_records_it_goes_on_as_if_nothing_had_happened(mesh: Mesh) -> None:
     undisturbed, rest = half_way(mesh)
     mesh.store()
+    assert mesh.segments
     mesh.lose(("lightcurves", 20), ("images", 2), ("sources", 2), ("remeasure", 12), ("watchlist", 12))
     done = mesh.rebuild()
     assert done.exit_code == 0, done.output
