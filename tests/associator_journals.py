@@ -19,6 +19,9 @@ from mesh_runs import environment
 from trapline.common.ids import record_id
 from trapline.common.journal import JournalWriter, PartitionReader
 from trapline.common.postgres.connection import open_database
+from trapline.database_dumper.binning import Binning
+from trapline.database_dumper.closing import Closing
+from trapline.database_dumper.config import DumperConfig
 from trapline.database_dumper.core import rows_of
 from trapline.database_dumper.store import store_batch
 from trapline.schemas.columns import array_to_ids
@@ -96,16 +99,25 @@ class Journals:
             writer.close()
 
 
-def stored(dsn: str, images: Sequence[Message[Any]], told: Sequence[Message[Any]]) -> None:
-    """Store what was received and what the associator said, as the dumper does."""
+def stored(dsn: str, images: Sequence[Message[Any]], told: Sequence[Message[Any]]) -> int:
+    """Store what was received and what the associator said, as the dumper does, and return how many segments there are.
+
+    Points of all seconds but the newest are in them: sooner than anyone is allowed to want.
+    """
     channels = {"images": images, "lightcurves": told}
     rows = [rows_of(Place(c, "0", 0, n), m) for c, found in channels.items() for n, m in enumerate(found)]
+    config = DumperConfig(segment_after_s=1).model_copy(update={"point_partition_s": 3})
 
-    async def store() -> None:
+    async def store() -> int:
         async with open_database(dsn) as database, database.connection() as con:
-            await store_batch(con, "database_dumper-0@test", rows)
+            await store_batch(con, "database_dumper-0@test", rows, binning=Binning(config))
+            closing = Closing(config)
+            await closing.maintain(con)
+            while await closing.step(con):
+                pass
+            return int(await con.fetchval("SELECT count(*) FROM segment"))
 
-    asyncio.run(store())
+    return asyncio.run(store())
 
 
 def variables_of(directory: Path) -> dict[str, str]:

@@ -80,7 +80,13 @@ SELECT o._id, o.parent, o.ra_deg, o.dec_deg, o.pos_err_ew_deg, o.pos_err_ns_deg,
     o.retired::integer, o.kind
 FROM object AS o LEFT JOIN LATERAL (
     SELECT p.ra_deg, p.dec_deg FROM point AS p
-    WHERE o.parent IS NULL AND o.kind = 0 AND p.object = o._id AND p.t = o.first_seen AND p.link = 1 LIMIT 1
+    WHERE o.parent IS NULL AND o.kind = 0 AND p.object = o._id AND p.t = o.first_seen AND p.link = 1
+    UNION ALL
+    SELECT p.ra_deg, p.dec_deg FROM segment AS s
+    CROSS JOIN LATERAL unnest(s.times, s.link, s.ra_deg, s.dec_deg) AS p (t, link, ra_deg, dec_deg)
+    WHERE o.parent IS NULL AND o.kind = 0 AND s.object = o._id AND o.first_seen BETWEEN s.t AND s.t_last
+        AND p.t = o.first_seen AND p.link = 1
+    LIMIT 1
 ) AS f ON true
 WHERE o.dataset = $1 ORDER BY o._id
 """
@@ -114,16 +120,16 @@ _NEWEST_POINTS = """
 SELECT p._id, p.object, p.image, (extract(epoch FROM p.t) * 1000000)::bigint, p.flux_int, p.flux_int_err,
     array_position($4::text[], p.band) - 1
 FROM object_state AS s JOIN object AS o ON o._id = s.object CROSS JOIN LATERAL (
-    SELECT * FROM point
-    WHERE point.object = s.object AND point.band = s.band AND (kind = 0 OR $3)
-        AND flux_int_err > 0 AND flux_int <> 'NaN'
-    ORDER BY t DESC, _id DESC LIMIT $2
+    SELECT * FROM measurement AS m
+    WHERE m.object = s.object AND m.band = s.band AND (m.kind = 0 OR $3)
+        AND m.flux_int_err > 0 AND m.flux_int <> 'NaN'
+    ORDER BY m.t DESC, m._id DESC LIMIT $2
 ) AS p
 WHERE o.dataset = $1 AND p.band = ANY($4) ORDER BY p.t, p.image
 """
 _IS_MEASURED = """
 SELECT EXISTS (
-    SELECT FROM image AS i JOIN point AS p ON p.t = i.t AND p.image = i._id
+    SELECT FROM image AS i JOIN measurement AS p ON p.t = i.t AND p.image = i._id
     WHERE i._id = $1 AND p.object = $2 AND p.kind = $3
 )
 """

@@ -39,6 +39,7 @@ class Mesh:
     journals: Journals
     variables: dict[str, str]
     told: list[Message[Lightcurves]] = field(default_factory=list)
+    segments: int = 0
 
     @property
     def snapshot(self) -> Path:
@@ -65,8 +66,8 @@ class Mesh:
         return sum(len(record.arrays["kind"]) for record in self.told)
 
     def store(self, until: int | None = None) -> None:
-        """Store what was said, as the dumper does."""
-        stored(self.dsn, list(self.journals.read("images")), self.told[:until])
+        """Store what was said, as the dumper does; points of all seconds but the newest are in segments."""
+        self.segments = stored(self.dsn, list(self.journals.read("images")), self.told[:until])
 
     def lose(self, *channels: tuple[str, int]) -> None:
         """Lose the snapshot, and all but the newest segments of some channels."""
@@ -131,6 +132,7 @@ def half_way(mesh: Mesh) -> tuple[World, dict[int, Message[Sources]]]:
 def test_from_the_store_and_the_newest_records_it_goes_on_as_if_nothing_had_happened(mesh: Mesh) -> None:
     undisturbed, rest = half_way(mesh)
     mesh.store()
+    assert mesh.segments
     mesh.lose(("lightcurves", 20), ("images", 2), ("sources", 2), ("remeasure", 12), ("watchlist", 12))
     done = mesh.rebuild()
     assert done.exit_code == 0, done.output
