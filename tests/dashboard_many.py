@@ -10,6 +10,7 @@ ID = "('01890000' || lpad(to_hex({0}), 4, '0') || '80008000' || lpad(to_hex({1})
 OF = ID.format("i / 1000", "i")
 DATASET = "00000000-0000-8000-8000-000000000001"
 STAR = "01890000-0000-8000-8000-000000000000"
+CROWDED = "01890000-0032-8000-8000-00000000c350"
 _ROWS = (
     f"INSERT INTO dataset VALUES ('{DATASET}', 'default')",
     f"""
@@ -26,7 +27,29 @@ _ROWS = (
         timestamptz '2026-01-01' + i * interval '1 s', 1, 1, 1e-3, 1e-3, 5, 1, 5 + sin(i / 500.0), 1, 0.1, 1, 9, 0.5, 0,
         i + 1, 0, 0, '60 MHz' FROM generate_series(0, {N - 1}) AS i
     """,
-    "ANALYZE",
+    f"""
+    INSERT INTO image (_id, dataset, t, band, noise, unit, margin_px, role, rejected, origin)
+    SELECT {OF}, '{DATASET}', timestamptz '2026-01-01' + i * interval '1 s', '60 MHz', 1, 'Jy', 0, 'observation', false,
+        '' FROM generate_series(0, {N // 5 - 1}) AS i
+    """,
+    f"""
+    INSERT INTO transient SELECT {OF}, '{DATASET}', {OF}, {OF}, timestamptz '2026-01-01' + i * interval '1 s', 'flare',
+        'initial', 'observation', i % 360, 0, 1e-3, 1e-3, '60 MHz', 5, 1, 'Jy', 7 + i % 20, '{{}}'
+        FROM generate_series(0, {N // 10 - 1}) AS i
+    """,
+    f"""
+    INSERT INTO triage SELECT {OF}, '{DATASET}', {OF}, {OF}, timestamptz '2026-01-01', 'accept', '', ''
+        FROM generate_series(0, {N // 10 - 1}) AS i
+    """,
+    # A crowd about one of them, and two that went on from another.
+    f"""
+    UPDATE object SET ra_deg = 100 + 1e-5 * o.n, dec_deg = 40 FROM (
+        SELECT _id, row_number() OVER (ORDER BY _id) AS n FROM object WHERE _id > '{CROWDED}' LIMIT 5000
+    ) AS o WHERE o._id = object._id
+    """,
+    f"UPDATE object SET ra_deg = 100, dec_deg = 40, retired = true WHERE _id = '{CROWDED}'",
+    f"UPDATE object SET parent = '{CROWDED}' WHERE _id IN (SELECT _id FROM object ORDER BY _id DESC LIMIT 2)",
+    "VACUUM ANALYZE",
 )
 
 

@@ -10,6 +10,7 @@ import pytest
 import lightcurve_messages as mesh
 from dashboard_night import event_message, image_message
 from trapline.common.ids import text_id
+from trapline.schemas.image import Band
 from waiting import wait_for
 
 pytestmark = pytest.mark.timeout(240)
@@ -48,6 +49,9 @@ def test_every_page_shows_the_night_without_an_error_and_for_everyone(watched, n
 def test_the_health_page_follows_the_mesh(watched, night):
     page = watched.open("/")
     page.wait_for_selector("h1.verdict.good")
+    assert page.locator(".find").first.inner_text().split()[:3] == ["flare", "10", "sigma"]
+    night.append(event_message(6, night.objects[6], kind="new_source", significance=21.5, certain=True))
+    page.locator(".find", has_text="new source 21.5 sigma").wait_for()
     night.report("database_dumper", state="waiting", last_error="the disk is full")
     page.wait_for_selector("h1.verdict.busy")
     page.get_by_text("waits: the disk is full").first.wait_for()
@@ -150,6 +154,16 @@ def test_an_image_tells_where_the_pointer_is_and_leads_to_its_neighbours(watched
     assert abs(dec - 22.0) < 1.5, text
     page.keyboard.press("j")
     page.wait_for_url(f"**/{text_id(mesh.image(3).id)}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    assert len(download.value.path().read_text().splitlines()) == 6
+    higher = mesh.image(93, band=Band("70 MHz", 70e6, 2e5), t_start_us=mesh.START_US + 3 * mesh.STEP_US)
+    night.append(image_message(93, id=higher.id, band=higher.band, t_start_us=higher.t_start_us))
+    page = watched.open(f"/images/{text_id(mesh.image(3).id)}")
+    page.keyboard.press("b")
+    page.wait_for_url(f"**/{text_id(higher.id)}")
+    page.keyboard.press("B")
+    page.wait_for_url(f"**/{text_id(mesh.image(3).id)}")
 
 
 def test_the_sky_follows_the_lightcurves(watched, night):
@@ -160,6 +174,30 @@ def test_the_sky_follows_the_lightcurves(watched, night):
     wait_for(lambda: _painted(page, night, next(numbers)), what="a change on the map")
     page.get_by_role("button", name="Zenith").click()
     assert page.get_by_role("button", name="Zenith").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("z")
+    assert page.get_by_role("button", name="Whole sky").get_attribute("aria-pressed") == "true"
+    # The middle of the map is where the telescope looks, and the map tells so; with arrows it moves away.
+    box = page.locator("#sky").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert told(page, middle) == pytest.approx((83.6, 0.0), abs=0.5)
+    page.locator("#sky").press("ArrowRight")
+    page.wait_for_timeout(100)
+    ra, dec = told(page, middle)
+    assert (ra < 80, abs(dec) < 0.5) == (True, True)
+    for there in ((83.6, 22.0), (263.0, -80.0), (0.1, 89.0), (10.0, 5.0)):
+        for name in ("mollweide", "zenith"):
+            back = page.evaluate(
+                "([name, at]) => { const p = projections[name]([83.6, 22]), o = [0, 0]; p.to(...at, o, 0);"
+                " return Number.isNaN(o[0]) ? null : p.from(...o); }", [name, there],
+            )  # fmt: skip
+            assert back is None if name == "zenith" and there[1] == -80.0 else back == pytest.approx(there, abs=1e-3)
+
+
+def told(page, where):
+    page.mouse.move(where[0] + 1, where[1])
+    page.mouse.move(*where)
+    text = page.locator("#readout").inner_text()
+    return tuple(map(float, text.split("(")[1].split(")")[0].split()))
 
 
 def _painted(page, night, number):

@@ -42,7 +42,7 @@ class DashboardConfig(ServiceSection):
         description="a forced flux below so many sigma is drawn as an upper limit; 0 draws each as it is",
     )
     page_rows: int = Field(default=50, ge=1, le=1000, description="rows of a page of a list")
-    niceness: int = Field(default=5, ge=0, le=19, description="how far it steps back for services that need the cores")
+    niceness: int = Field(default=10, ge=0, le=19, description="how far it steps back for services that need the cores")
 
     @property
     def is_open(self) -> bool:

@@ -142,7 +142,9 @@ def passes(row: Row, filters: Filters) -> bool:
 
 def _decoded(row: Row) -> Row:
     reason = row["reason"]
-    return {**row, "reason": msgspec.json.decode(reason) if isinstance(reason, str) else reason, "place": None}
+    known = msgspec.json.decode(reason) if isinstance(reason, str) else reason
+    # A store that somebody else filled may say less.
+    return {**row, "reason": {"rule": {}, "certain": None, "limits_image": None, **known}, "place": None}
 
 
 def why(row: Row) -> str:

@@ -12,11 +12,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trapline.dashboard.core import Health
+from trapline.dashboard.events import live_rows
 from trapline.dashboard.processes import Process
 from trapline.dashboard.sharing import shared
 from trapline.dashboard.site import is_alive, site_of
 from trapline.dashboard.tables import json_response, list_response
 
+_FOUND = 4
 _FEED_ODD = ("rejected", "repeated", "late", "gaps", "missed", "unrecorded", "stream_skipped_bytes", "timeouts")
 
 
@@ -24,7 +26,9 @@ async def show(request: Request) -> Response:
     """Show the mesh as boxes and arrows, its alarms, and tables of everything."""
     site = site_of(request)
     await site.look()
-    return await site.render(request, "health.html", health=site.health(), odd=_FEED_ODD, relay=site.relay_error)
+    found = sorted(live_rows(site.window.of("transients")).values(), key=lambda row: row["key"], reverse=True)
+    rows = [row for row in found if row["alert_type"] != "retraction"][:_FOUND]
+    return await site.render(request, "health.html", health=site.health(), odd=_FEED_ODD, found=rows)
 
 
 async def whole(request: Request) -> Response:
@@ -104,7 +108,7 @@ def _alarms(health: Health) -> list[dict[str, Any]]:
 
 LISTS: Mapping[str, Any] = {"processes": _processes, "channels": _channels, "feeds": _feeds, "alarms": _alarms}
 ROUTES = [
-    Route("/", shared(show)),
+    Route("/", shared(show, "status", "transients")),
     Route("/health.json", whole),
     Route("/prometheus/targets", targets),
     Route("/health/{what}.{form:plain}", one_list),

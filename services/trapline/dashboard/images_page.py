@@ -121,7 +121,7 @@ def _source_counts(site: Site) -> list[tuple[Image, int]]:
 
 
 ROUTES = [
-    Route("/images", shared(show_list)),
+    Route("/images", shared(show_list, "images", "sources")),
     Route("/images.{form:form}", download),
     Route("/images/noise", noise),
     Route("/images/numbers", numbers),

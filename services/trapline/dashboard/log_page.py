@@ -160,7 +160,7 @@ def _letters(site: Site, request: Request) -> list[dict[str, Any]]:
 
 
 ROUTES = [
-    Route("/log", shared(show)),
+    Route("/log", shared(show, "dead_letters", "status")),
     Route("/log.{form:plain}", log_table),
     Route("/dead-letters.{form:plain}", letters_table),
     Route("/dead-letters/replay", replay, methods=["POST"]),

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trapline.common.store.lightcurve import lightcurve
-from trapline.common.store.objects import cone
+from trapline.common.store.objects import nearest
 from trapline.common.store.pages import Filters, page
 from trapline.common.store.population import bands_of, population
 from trapline.common.store.series import Window
@@ -83,7 +83,7 @@ async def show_one(request: Request) -> Response:
             raise HTTPException(404, f"no object {key} is stored")
         events = await page(con, "transients", Filters(object=key), limit=50)
         at = states[0]
-        near = await cone(con, at["ra_deg"], at["dec_deg"], _NEIGHBOURS_DEG, dataset)
+        near = await nearest(con, at["ra_deg"], at["dec_deg"], _NEIGHBOURS_DEG, _MOST_NEIGHBOURS + 1, dataset)
         children = (
             await con.fetch("SELECT _id FROM object WHERE parent = $1 ORDER BY _id", key) if at["retired"] else []
         )

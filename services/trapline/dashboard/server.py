@@ -25,7 +25,7 @@ from trapline.dashboard.site import Site, site_of
 
 _GRACE_S = 1
 _WAIT_S = 1.0
-_FAST_S = 0.05
+_FAST_S = 0.08
 
 
 def routes() -> list[BaseRoute]:

@@ -16,10 +16,11 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _MOST = 256
 
 
-def shared(endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint that makes the live part of a page once per state of the hub, and no later than a tick after.
+def shared(endpoint: Endpoint, *topics: str) -> Endpoint:
+    """Return an endpoint that makes the live part of a page once for all, in the same state of its topics.
 
-    Whole pages are made for each who asks: only what open pages pull again and again is shared.
+    It is made again when it is older than a tick. Whole pages are made for each who asks: only what open pages pull
+    again and again is shared.
     """
     made: dict[tuple[str, int], tuple[float, asyncio.Task[Response]]] = {}
 
@@ -28,7 +29,7 @@ def shared(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         site, now = site_of(request), time.monotonic()
         # The unit may be one that the browser remembers, and stand in no address.
-        key = (f"{request.url} {unit_of(request)}", site.hub.state)
+        key = (f"{request.url} {unit_of(request)}", site.hub.state(topics))
         at, task = made.get(key, (float("-inf"), None))
         if task is None or now - at > site.settings.tick_s or task.cancelled() or (task.done() and task.exception()):
             if len(made) >= _MOST:

@@ -111,7 +111,7 @@ def _events(site: Site) -> list[dict[str, Any]]:
 
 
 ROUTES = [
-    Route("/sky", shared(show)),
+    Route("/sky", shared(show, "transients")),
     Route("/sky/objects", objects),
     Route("/sky/changes", changes),
     Route("/sky/layers", layers),

@@ -199,7 +199,7 @@ def _entries(site: Site) -> dict[UUID, Entry]:
 
 
 ROUTES = [
-    Route("/transients", shared(show_list)),
+    Route("/transients", shared(show_list, "transients", "triage")),
     Route("/transients.{form:form}", download),
     Route("/transients/{id}", show_one),
     Route("/transients/{id}/cutout.png", cutout),

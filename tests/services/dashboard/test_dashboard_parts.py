@@ -53,10 +53,13 @@ async def test_fragments_are_made_once_for_all_who_ask_and_again_after_news_for_
             raise ValueError("not now")
         return PlainTextResponse(str(len(made)))
 
-    answer = shared(endpoint)
+    answer = shared(endpoint, "status")
     ask = lambda query="", **more: answer(request(query, site=site, x_fragment="1", **more))  # noqa: E731
     assert [a.body for a in await asyncio.gather(*(ask() for _ in range(5)))] == [b"1"] * 5
     hub.bump(["status"])
+    assert (await ask()).body == b"2"
+    # What it is not about makes nothing new.
+    hub.bump(["sky"])
     assert (await ask()).body == b"2"
     assert (await ask(cookie="trapline_unit=mJy")).body == b"3"
     hub.bump(["status"])

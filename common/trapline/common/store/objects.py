@@ -130,6 +130,15 @@ WHERE ($1::text IS NULL OR object.dataset = (SELECT dataset._id FROM dataset WHE
 ORDER BY {order}
 """
 
+_COUNT = """
+SELECT count(*) FROM (
+    SELECT FROM object
+    WHERE q3c_radial_query(ra_deg, dec_deg, $1, $2, $3)
+        AND ($4::text IS NULL OR dataset = (SELECT dataset._id FROM dataset WHERE dataset.name = $4))
+    LIMIT $5
+) AS found
+"""
+
 
 async def find_objects(con: Connection, wanted: ObjectFilter) -> AsyncIterator[FoundObject]:
     """Yield the objects that are wanted: with a cone or region nearest first, else in the order of their ids.
@@ -170,6 +179,27 @@ async def cone(
     """
     wanted = ObjectFilter(cone=(ra_deg, dec_deg, radius_deg), dataset=dataset)
     return [found async for found in find_objects(con, wanted)]
+
+
+async def nearest(
+    con: Connection, ra_deg: float, dec_deg: float, radius_deg: float, most: int, dataset: str | None = None
+) -> list[FoundObject]:
+    """Return at most so many of the objects within a radius of a position (ICRS degrees), nearest first.
+
+    Where objects are crowded a part of the radius holds as many, and no more than that part is read.
+
+    Raises
+    ------
+    ValueError
+        When the position is none, or the radius is not above 0 and at most 180.
+    """
+    found: list[FoundObject] = []
+    for radius in (radius_deg / 64, radius_deg / 8, radius_deg):
+        enough = radius < radius_deg and await con.fetchval(_COUNT, ra_deg, dec_deg, radius, dataset, most) == most
+        if enough or radius == radius_deg:
+            found = await cone(con, ra_deg, dec_deg, radius, dataset)
+            break
+    return found[:most]
 
 
 def _inside(region: Polygon | None, found: list[FoundObject]) -> Iterable[FoundObject]:

@@ -55,7 +55,8 @@
     const colour = colours()[(index - 1) % 6];
     ctx.strokeStyle = ctx.fillStyle = colour;
     ctx.lineWidth = devicePixelRatio;
-    ctx.globalAlpha = 0.55; ctx.stroke(bars); ctx.stroke(limits);
+    ctx.globalAlpha = 0.55; ctx.stroke(bars);
+    ctx.globalAlpha = 0.9; ctx.stroke(limits);
     ctx.globalAlpha = 1; ctx.fill(full);
     ctx.fillStyle = css("--card"); ctx.fill(rings); ctx.stroke(rings);
     ctx.restore();

@@ -98,17 +98,23 @@
     line(ctx, fx, MARGIN.top, fx, h - MARGIN.bottom); line(ctx, MARGIN.left, fy, w - MARGIN.right, fy);
   };
   const axes = (ctx, w, h) => {
-    const label = (p, low) => (10 ** p >= low && p < 4 ? 10 ** p : `1e${p}`);
+    const label = (value) => (value >= 0.001 && value < 10000 ? +value.toPrecision(3) : value.toExponential(0));
+    // Of two decades or less also 2 and 5, of more than eight every second.
+    const ticks = (a, b) => {
+      const found = [], step = b - a > 8 ? 2 : 1;
+      for (let p = Math.floor(a); p <= b; p += step) for (const m of b - a <= 2 ? [1, 2, 5] : [1]) found.push(m * 10 ** p);
+      return found.filter((value) => Math.log10(value) >= a && Math.log10(value) <= b);
+    };
     ctx.font = "12px system-ui, sans-serif";
     ctx.strokeStyle = css("--line"); ctx.fillStyle = css("--muted"); ctx.textAlign = "center";
-    for (let p = Math.ceil(view.x0); p <= view.x1; p++) {
-      const [x] = place(p, view.y0);
-      line(ctx, x, MARGIN.top, x, h - MARGIN.bottom); ctx.fillText(label(p, 0.01), x, h - MARGIN.bottom + 16);
+    for (const value of ticks(view.x0, view.x1)) {
+      const [x] = place(Math.log10(value), view.y0);
+      line(ctx, x, MARGIN.top, x, h - MARGIN.bottom); ctx.fillText(label(value), x, h - MARGIN.bottom + 16);
     }
     ctx.textAlign = "right";
-    for (let p = Math.ceil(view.y0); p <= view.y1; p++) {
-      const [, y] = place(view.x0, p);
-      line(ctx, MARGIN.left, y, w - MARGIN.right, y); ctx.fillText(label(p, 0.001), MARGIN.left - 6, y + 4);
+    for (const value of ticks(view.y0, view.y1)) {
+      const [, y] = place(view.x0, Math.log10(value));
+      line(ctx, MARGIN.left, y, w - MARGIN.right, y); ctx.fillText(label(value), MARGIN.left - 6, y + 4);
     }
     ctx.textAlign = "center"; ctx.fillText("eta", w / 2, h - 6);
     ctx.save(); ctx.translate(12, h / 2); ctx.rotate(-Math.PI / 2); ctx.fillText("V", 0, 0); ctx.restore();

@@ -121,7 +121,7 @@
     for (let ra = 0; ra < 360; ra += 30) {
       path(ctx, span(60, (f) => [ra, -90 + 180 * f]), on);
       const at = screen(ra, mode === "zenith" ? Math.max(-60, centre[1] - 60) : 0, on);
-      if (at && view.zoom < 6) ctx.fillText(`${ra / 15}h`, at[0], at[1] - 3);
+      if (at && view.zoom < 6 && (on.w > 600 || ra % 60 === 0)) ctx.fillText(`${ra / 15}h`, at[0], at[1] - 3);
     }
     if (mode === "mollweide") for (const edge of [179.99, -179.99]) path(ctx, span(90, (f) => [centre[0] + edge, -90 + 180 * f]), on);
   };
