@@ -36,7 +36,7 @@ _DATASET = mesh.ids.fact_id(0, "dataset", "default").hex()
 
 
 @dataclass(frozen=True, slots=True)
-class _Fill:
+class Fill:
     """How much a store holds. `star` points are of one object, which is the first."""
 
     points: int
@@ -46,15 +46,15 @@ class _Fill:
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    full: _Fill
-    less: _Fill
+    full: Fill
+    less: Fill
     pairs: int
     objects_per_image: int
 
 
-_SIZES: dict[Size, _Sizes] = {
-    "small": _Sizes(_Fill(300_000, 5_000, 2_000), _Fill(30_000, 500, 2_000), 10, 500),
-    "full": _Sizes(_Fill(100_000_000, 1_000_000, 100_000), _Fill(1_000_000, 10_000, 100_000), 30, 10_000),
+SIZES: dict[Size, _Sizes] = {
+    "small": _Sizes(Fill(300_000, 5_000, 2_000), Fill(30_000, 500, 2_000), 10, 500),
+    "full": _Sizes(Fill(100_000_000, 1_000_000, 100_000), Fill(1_000_000, 10_000, 100_000), 30, 10_000),
 }
 
 _OBJECTS = """
@@ -80,8 +80,8 @@ FROM generate_series($1::bigint, $2::bigint - 1) AS i, LATERAL (
 
 def flat(size: Size) -> list[Comparison]:
     """Compare the time per image of the dumper with many stored points and known objects to that with none."""
-    sizes = _SIZES[size]
-    with _stores(sizes.full, _Fill(0, sizes.full.objects, 0)) as (run, full, empty):
+    sizes = SIZES[size]
+    with _stores(sizes.full, Fill(0, sizes.full.objects, 0)) as (run, full, empty):
         writers = [_Writer(database, sizes.objects_per_image) for database in (full, empty)]
         ours, baseline = in_pairs(*(lambda w=w: run(w.image()) for w in writers), pairs=sizes.pairs, warm_up=3)
         notes = run(_notes(full))
@@ -91,7 +91,7 @@ def flat(size: Size) -> list[Comparison]:
 
 def read(size: Size) -> list[Comparison]:
     """Compare reading a whole lightcurve and a cone in a full store to the same in a hundredth of it."""
-    sizes = _SIZES[size]
+    sizes = SIZES[size]
     star = bytes.fromhex("018bcfe5687b80008000000000000000")
     questions: dict[str, Callable[[Connection], Coroutine[Any, Any, Any]]] = {
         f"a lightcurve of {sizes.full.star:.0e} points": lambda con: lightcurve(con, star, resolution="point"),
@@ -111,7 +111,7 @@ def read(size: Size) -> list[Comparison]:
 class _stores(ExitStack):  # noqa: N801  used as a function
     """Two filled stores on one durable server, and a way to run coroutines."""
 
-    def __init__(self, *fills: _Fill) -> None:
+    def __init__(self, *fills: Fill) -> None:
         super().__init__()
         self._fills = fills
 
@@ -124,13 +124,14 @@ class _stores(ExitStack):  # noqa: N801  used as a function
         databases = []
         for fill in self._fills:
             dsn = self.enter_context(fresh_database(cluster))
-            databases.append(runner.run(_filled(stack, dsn, fill)))
+            databases.append(runner.run(filled(stack, dsn, fill)))
         # Tables are dropped with their databases when all connections are closed.
         self.callback(lambda: runner.run(stack.aclose()))
         return runner.run, *databases
 
 
-async def _filled(stack: AsyncExitStack, dsn: str, fill: _Fill) -> Database:
+async def filled(stack: AsyncExitStack, dsn: str, fill: Fill) -> Database:
+    """Open a database, fill it, and let the server tidy up."""
     database = await stack.enter_async_context(open_database(dsn))
     async with database.connection() as con:
         await con.execute("SET statement_timeout = 0")
@@ -145,7 +146,7 @@ async def _filled(stack: AsyncExitStack, dsn: str, fill: _Fill) -> Database:
     return database
 
 
-async def _fill_points(con: Connection, fill: _Fill) -> None:
+async def _fill_points(con: Connection, fill: Fill) -> None:
     """Fill days with at most five million points each, the newest one half."""
     days = -(-fill.points // _PER_PARTITION)
     step_us = days * _DAY_US / fill.points
