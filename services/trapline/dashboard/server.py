@@ -72,6 +72,7 @@ async def serve(site: Site, listening: socket.socket) -> None:
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=30,
         server_header=False,
+        proxy_headers=False,  # who asks is who is connected: `Access` knows the proxies
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -143,7 +144,7 @@ async def login(request: Request) -> Response:
         site.context.counters["logins_refused"] += 1
         return await site.render(request, "login.html", 401, error="That is not the token of this dashboard.")
     answer = RedirectResponse("/", 303)
-    secure = request.url.scheme == "https"
+    secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
     answer.set_cookie(COOKIE, session_of(shown), max_age=30 * 86400, httponly=True, samesite="strict", secure=secure)
     return answer
 
