@@ -22,6 +22,7 @@ from trapline.dashboard import health_page, image_page, images_page, log_page, o
 from trapline.dashboard.access import COOKIE, LOGIN, Access, session_of
 from trapline.dashboard.rendering import HERE
 from trapline.dashboard.site import Site, site_of
+from trapline.dashboard.sky_feed import TOPIC
 
 _GRACE_S = 1
 _WAIT_S = 1.0
@@ -112,8 +113,11 @@ class _Server(uvicorn.Server):
 
 async def events(request: Request) -> Response:
     """Stream ticks: one line of versions whenever a channel that the page is about has news."""
-    topics = frozenset(filter(None, request.query_params.get("topics", "status").split(",")))
     site = site_of(request)
+    known = {*site.window.depth, TOPIC}
+    topics = frozenset(request.query_params.get("topics", "status").split(",")) & known
+    if not topics:
+        raise ValueError(f"topics: choose some of {', '.join(sorted(known))}")
     hub = site.hub
     every = request.query_params.get("every") or "0"
     # A map pulls only what changed: it may do so more often than a page that is made anew.
