@@ -39,7 +39,7 @@ class _Sizes:
     objects_per_image: int
 
 
-_SIZES: dict[Size, _Sizes] = {
+SIZES: dict[Size, _Sizes] = {
     "small": _Sizes(Fill(300_000, 5_000, 2_000), Fill(30_000, 500, 2_000), 10, 500),
     "full": _Sizes(Fill(100_000_000, 1_000_000, 100_000), Fill(1_000_000, 10_000, 100_000), 30, 10_000),
 }
@@ -57,7 +57,7 @@ _BIN_COUNTS = tuple((f"bin_{tier}", "count(*)") for tier in WIDTHS_US)
 
 def flat(size: Size) -> list[Comparison]:
     """Compare the time per image of the dumper with many stored points and known objects to that with none."""
-    sizes = _SIZES[size]
+    sizes = SIZES[size]
     with _stores(sizes.full, Fill(0, sizes.full.objects, 0)) as (run, full, empty):
         writers = [_Writer(database, sizes.objects_per_image) for database in (full, empty)]
         ours, baseline = in_pairs(*(lambda w=w: run(w.image()) for w in writers), pairs=sizes.pairs, warm_up=3)
@@ -68,7 +68,7 @@ def flat(size: Size) -> list[Comparison]:
 
 def read(size: Size) -> list[Comparison]:
     """Compare reading a whole lightcurve and a cone in a full store to the same in a hundredth of it."""
-    sizes = _SIZES[size]
+    sizes = SIZES[size]
     star = bytes.fromhex("018bcfe5687b80008000000000000000")
     questions: dict[str, Callable[[Connection], Coroutine[Any, Any, Any]]] = {
         f"a lightcurve of {sizes.full.star:.0e} points": lambda con: lightcurve(con, star, resolution="point"),
@@ -101,13 +101,14 @@ class _stores(ExitStack):  # noqa: N801  used as a function
         databases = []
         for fill in self._fills:
             dsn = self.enter_context(fresh_database(cluster))
-            databases.append(runner.run(_filled(stack, dsn, fill)))
+            databases.append(runner.run(filled(stack, dsn, fill)))
         # Tables are dropped with their databases when all connections are closed.
         self.callback(lambda: runner.run(stack.aclose()))
         return runner.run, *databases
 
 
-async def _filled(stack: AsyncExitStack, dsn: str, fill: Fill) -> Database:
+async def filled(stack: AsyncExitStack, dsn: str, fill: Fill) -> Database:
+    """Open a database, and fill it."""
     database = await stack.enter_async_context(open_database(dsn))
     await fill_store(database, fill)
     return database

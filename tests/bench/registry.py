@@ -88,4 +88,8 @@ BENCHMARKS = {
     "dashboard": Benchmark(
         "images/s of the mesh with ten viewers of the dashboard, against without", "bench_dashboard:dashboard"
     ),
+    "pages": Benchmark(
+        "each page of the dashboard, warm, at 10^8 stored points and 10^6 objects, against 10^6 and 10^4",
+        "bench_pages:pages",
+    ),
 }

@@ -58,6 +58,12 @@ def test_a_mesh_says_where_its_dashboard_is_and_goes_on_without_it(tmp_path, dsn
             n: pid for n, pid in before.items() if n != "dashboard-0"
         }
         assert after["dashboard-0"]["restarts"] == 1
+        others = {name: p for name, p in after.items() if name != "dashboard-0"}
+        assert {name: (p["restarts"], p["last_error"]) for name, p in others.items()} == dict.fromkeys(
+            others, (0, None)
+        )
+        stored = after["database_dumper-0"]["done"]
+        wait_for(lambda: processes(path.read_text().strip())["database_dumper-0"]["done"] > stored, 60, "storing")
         (folding, *_) = children_of(mesh.pid, "trapline.associator")
         os.kill(folding, signal.SIGKILL)
         address = path.read_text().strip()

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -42,6 +43,7 @@ class Access:
     def __init__(self, app: ASGIApp, settings: DashboardConfig) -> None:
         self._app = app
         self._settings = settings
+        self._proxies = [ip_network(one) for one in settings.proxies]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -57,6 +59,10 @@ class Access:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        if self._settings.proxy_user_header and not self._is_proxy(scope):
+            # Anybody can write this header: it names nobody then, here and wherever it is looked for later.
+            name = self._settings.proxy_user_header.lower().encode()
+            scope["headers"] = [(key, value) for key, value in scope["headers"] if key != name]
         refused = self._refusal(scope)
         await (refused or self._app)(scope, receive, guarded)
 
@@ -71,7 +77,10 @@ class Access:
         if any(scope["path"].startswith(path) for path in _OPEN_PATHS) or self._is_known(headers):
             return None
         if self._settings.token is None:
-            return PlainTextResponse("the reverse proxy in front of this page must say who you are\n", 401)
+            text = (
+                "the reverse proxy in front of this page must say who you are, from an address of [dashboard] proxies\n"
+            )
+            return PlainTextResponse(text, 401)
         if "text/html" in headers.get("accept", "") and scope["method"] == "GET":
             return RedirectResponse(LOGIN, 303)
         return PlainTextResponse("show the token: Authorization: Bearer TOKEN\n", 401)
@@ -87,6 +96,15 @@ class Access:
         if kind.lower() == "bearer" and hmac.compare_digest(shown.strip().encode(), secret.encode()):
             return True
         return hmac.compare_digest(_cookie(headers).encode(), session_of(secret).encode())
+
+    def _is_proxy(self, scope: Scope) -> bool:
+        """Tell whether a request comes from a reverse proxy of ours."""
+        try:
+            address = ip_address((scope.get("client") or ("", 0))[0])
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._proxies)
 
 
 def session_of(secret: str) -> str:

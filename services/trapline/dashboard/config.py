@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from trapline.common.config import Seconds, ServiceSection
 
@@ -29,7 +30,10 @@ class DashboardConfig(ServiceSection):
     proxy_user_header: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9-]+$",
-        description="header in which a reverse proxy names the person; nobody else may reach this port then",
+        description="header in which a reverse proxy names the person; believed only when it comes from `proxies`",
+    )
+    proxies: list[str] = Field(
+        default=["127.0.0.1", "::1"], description="addresses or networks of reverse proxies: 10.0.0.7, 10.0.0.0/24"
     )
     allow_triage: bool = Field(default=False, description="whether verdicts on transients may be given here")
     allow_replay: bool = Field(default=False, description="whether dead letters may be given to their group again here")
@@ -53,6 +57,13 @@ class DashboardConfig(ServiceSection):
     def is_loopback(self) -> bool:
         """Whether only programs of this host can reach it."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @field_validator("proxies")
+    @classmethod
+    def _networks(cls, proxies: list[str]) -> list[str]:
+        for one in proxies:
+            ip_network(one)  # says itself what is wrong
+        return proxies
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

@@ -57,7 +57,7 @@ def cut_out(pixels: Pixels, x: float, y: float, half: int = 24) -> Pixels:
 
 def shrunk(pixels: Pixels, most: int) -> tuple[Pixels, int]:
     """Return an image of at most so many pixels a side, by means of whole blocks, and the blocks' side."""
-    block = max(1, -(-max(pixels.shape) // most))
+    block = max(1, -(-max(pixels.shape) // max(1, most)))
     if block == 1:
         return pixels, 1
     ny, nx = (n // block for n in pixels.shape)

@@ -22,6 +22,7 @@ from trapline.dashboard import health_page, image_page, images_page, log_page, o
 from trapline.dashboard.access import COOKIE, LOGIN, Access, session_of
 from trapline.dashboard.rendering import HERE
 from trapline.dashboard.site import Site, site_of
+from trapline.dashboard.sky_feed import TOPIC
 
 _GRACE_S = 1
 _WAIT_S = 1.0
@@ -72,6 +73,7 @@ async def serve(site: Site, listening: socket.socket) -> None:
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=30,
         server_header=False,
+        proxy_headers=False,  # who asks is who is connected: `Access` knows the proxies
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -111,8 +113,11 @@ class _Server(uvicorn.Server):
 
 async def events(request: Request) -> Response:
     """Stream ticks: one line of versions whenever a channel that the page is about has news."""
-    topics = frozenset(filter(None, request.query_params.get("topics", "status").split(",")))
     site = site_of(request)
+    known = {*site.window.depth, TOPIC}
+    topics = frozenset(request.query_params.get("topics", "status").split(",")) & known
+    if not topics:
+        raise ValueError(f"topics: choose some of {', '.join(sorted(known))}")
     hub = site.hub
     every = request.query_params.get("every") or "0"
     # A map pulls only what changed: it may do so more often than a page that is made anew.
@@ -143,7 +148,7 @@ async def login(request: Request) -> Response:
         site.context.counters["logins_refused"] += 1
         return await site.render(request, "login.html", 401, error="That is not the token of this dashboard.")
     answer = RedirectResponse("/", 303)
-    secure = request.url.scheme == "https"
+    secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))
     answer.set_cookie(COOKIE, session_of(shown), max_age=30 * 86400, httponly=True, samesite="strict", secure=secure)
     return answer
 

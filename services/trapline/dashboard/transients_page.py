@@ -44,7 +44,7 @@ async def show_list(request: Request) -> Response:
     site = site_of(request)
     await site.look()
     filters = filters_of(request.query_params, site.context.config.mesh.dataset)
-    rows, trouble = await _page(site, filters, request.query_params)
+    rows, trouble, more = await _page(site, filters, request.query_params)
     recent = await asyncio.gather(*(site.records.recent(row["place"]) for row in rows))
     entries = _entries(site)
     for row, points in zip(rows, recent, strict=True):
@@ -53,12 +53,11 @@ async def show_list(request: Request) -> Response:
     rows = all_converted(rows, unit_of(request))
     for row in rows:
         row["why"] = why(row)
-    more = len(rows) >= site.settings.page_rows
     return await site.render(request, "transients.html", rows=rows, trouble=trouble, more=more)
 
 
-async def _page(site: Site, filters: Filters, query: Mapping[str, str]) -> tuple[list[Row], str]:
-    """Return a page, and why it has only what the channels still hold when the store does not answer."""
+async def _page(site: Site, filters: Filters, query: Mapping[str, str]) -> tuple[list[Row], str, bool]:
+    """Return a page, why it has only what the channels still hold if the store does not answer, and if more follow."""
     paging = paging_of(query)
     stored: list[Row] = []
     trouble = ""
@@ -69,10 +68,12 @@ async def _page(site: Site, filters: Filters, query: Mapping[str, str]) -> tuple
         trouble = str(error)
     newest = paging["before"] is None and paging["after"] is None
     live, verdicts = live_rows(site.window.of("transients")), said(site.window.of("triage"))
+    # What the channels changed may fit the filters no more: that does not end the list.
+    more = len(stored) >= site.settings.page_rows
     if paging["order"] and not trouble:
         # What only the channel has yet finds its place in a sorted list when it is stored, a moment later.
-        return joined(stored, live, verdicts, filters, newest=False, by_key=False), trouble
-    return joined(stored, live, verdicts, filters, newest=newest)[: site.settings.page_rows], trouble
+        return joined(stored, live, verdicts, filters, newest=False, by_key=False), trouble, more
+    return joined(stored, live, verdicts, filters, newest=newest)[: site.settings.page_rows], trouble, more
 
 
 async def download(request: Request) -> Response:

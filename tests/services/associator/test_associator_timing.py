@@ -24,7 +24,7 @@ GONE = frozenset({5, 6, 20, 33})
 
 
 def run(seed: int, chance: int, gone: frozenset[int] = frozenset()) -> World:
-    return World(np.random.default_rng([seed, chance]), gone).run(night(seed, IMAGES))
+    return World(np.random.default_rng([seed, chance]), gone=gone).run(night(seed, IMAGES))
 
 
 @pytest.mark.parametrize("seed", range(2))

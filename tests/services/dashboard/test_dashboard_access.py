@@ -82,6 +82,20 @@ def test_behind_a_proxy_the_person_is_named_in_the_verdict(tmp_path, dsn):
         assert (rows[event]["verdict"], rows[event]["person"]) == ("accept", "vera")
 
 
+def test_a_header_that_does_not_come_from_the_proxy_is_not_believed(tmp_path, dsn):
+    proxies = {"proxy_user_header": "X-Remote-User", "proxies": ["10.1.0.0/16"]}
+    with running_night(tmp_path, dsn, token=TOKEN, allow_triage=True, **proxies) as night:
+        assert night.get("/health.json", X_Remote_User="mallory")[0] == 401
+        mallory = {"X_Remote_User": "mallory", "Authorization": f"Bearer {TOKEN}"}
+        event = text_id(event_message(0, fill(night)[0], kind="fade").header.event_id)
+        body = json.dumps({"verdict": "accept", "person": "vera"})
+        assert night.request("POST", f"/transients/{event}/verdict", body, **mallory, **JSON)[0] == 200
+        rows = {row["transient"]: row for row in json.loads(night.get("/transients.json", **mallory)[1])}
+        assert rows[event]["person"] == "vera"
+    with pytest.raises(ConfigError, match="proxies"):
+        load_config(dashboard=proxies | {"proxies": ["next door"]})
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status", "words"),
     [
@@ -109,7 +123,12 @@ def test_a_bad_verdict_is_refused_with_what_would_be_right(tmp_path, dsn, body, 
         ("/objects?position=10+20&radius=0", 400, "above 0"),
         ("/objects?v_min=nan", 400, "v_min"),
         ("/transients?since=yesterday", 400, "2026-01-31T23:59"),
-        ("/objects?before=1", 400, ""),
+        ("/objects?before=1", 400, "no id"),
+        ("/objects?sort=-eta&before=01890000-0000-8000-8000-000000000000", 400, "at ="),
+        ("/objects?sort=-eta&at=nan&before=01890000-0000-8000-8000-000000000000", 400, "at ="),
+        ("/images?sort=origin;--", 400, "exposure_s"),
+        ("/events?topics=nothing", 400, "transients"),
+        ("/health/processes.vot", 404, ""),
         ("/objects/01890000-0000-8000-8000-000000000000", 404, "no object"),
         ("/transients/x", 404, "no id"),
         ("/images/01890000-0000-8000-8000-000000000000", 404, "no image"),

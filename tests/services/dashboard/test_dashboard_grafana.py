@@ -12,6 +12,8 @@ from mesh_runs import ROOT
 from trapline.common.runtime.context import Context
 from trapline.common.runtime.health import HealthServer
 from trapline.common.testing.relay import mesh_config
+from trapline.image_ingest.monitor import SourceMonitor
+from trapline.image_ingest.stream import StreamState
 
 GRAFANA = ROOT / "deploy" / "grafana"
 
@@ -38,6 +40,25 @@ def test_every_metric_is_one_that_is_served(served, name):
     found = set(re.findall(r"\b(?:trapline_[a-z_]+|process_[a-z_]+|up)\b", re.sub(r'"[^"]*"', "", asked)))
     assert found
     assert found <= served
+
+
+def documented():
+    """Return a pattern for each counter of METRICS.md; what is in capitals varies."""
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "deploy" / "METRICS.md").read_text(), re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    return [re.compile(re.sub(r"[A-Z]+", "[a-z_]+", name)) for name in names]
+
+
+@pytest.mark.parametrize("name", ["trapline.json", "alerts.yml"])
+def test_every_counter_and_measure_is_one_that_there_is(name):
+    text, known = (GRAFANA / name).read_text(), documented()
+    exact = re.findall(r'event=\\?"([a-z_]+)', text)
+    choices = re.findall(r'event=~\\?"([^"\\]+)', text)
+    exact += [one for choice in choices if ".*" not in choice and ".+" not in choice for one in choice.split("|")]
+    unknown = [one for one in exact if not any(pattern.fullmatch(one) for pattern in known)]
+    assert (unknown, len(exact) > 4) == ([], True)
+    measures = SourceMonitor("tcp://imager:5100", StreamState()).report(0)
+    assert set(re.findall(r'measure=\\?"([a-z_]+)', text)) <= measures.keys()
 
 
 def test_every_alert_says_what_to_do():

@@ -142,6 +142,7 @@ def test_a_large_image_is_shrunk_by_means_of_blocks():
     assert (small.shape, block) == ((2, 2), 3)
     assert small[0, 0] == np.arange(64.0).reshape(8, 8)[:3, :3].mean()
     assert shrunk(np.zeros((4, 4)), 4)[1] == 1
+    assert [shrunk(np.zeros((4, 4)), most)[1] for most in (0, -3)] == [4, 4]
 
 
 def test_fluxes_come_in_the_unit_of_the_address_or_of_the_cookie_and_others_stay():

@@ -3,7 +3,7 @@
 (() => {
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const colours = () => ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"].map(css);
-  const MOST_BARS = 20000;
+  const MOST_BARS = 20000, MANY = 1500;
 
   // One aligned table of all bands: uPlot wants one x axis; where a band has no point it has a null.
   const aligned = (bands) => {
@@ -22,45 +22,67 @@
   // A forced point below so many sigma is no detection: what is known is that the flux is not above that.
   window.limitOf = (band, k, sigma) => (sigma > 0 && band.kind[k] > 0 && band.err[k] != null && band.flux[k] != null && band.flux[k] < sigma * band.err[k] ? Math.max(band.flux[k], 0) + sigma * band.err[k] : null);
 
+  // From values to device pixels, as straight lines: what uPlot does for each call, worked out once.
+  const straight = (u, scale) => {
+    const { min, max } = u.scales[scale], at = u.valToPos(min, scale, true), by = (u.valToPos(max, scale, true) - at) / (max - min || 1);
+    return (value) => at + (value - min) * by;
+  };
   const draw = (bands, table, sigma) => (u, index) => {
     const band = bands[index - 1], row = table.rows[index - 1], y = table.ys[index - 1];
-    const [low, high] = [Math.max(0, lower(table.x, u.scales.x.min)), upper(table.x, u.scales.x.max)];
-    const { ctx } = u;
-    const dot = devicePixelRatio * (high - low > 4000 ? 1.1 : high - low > 400 ? 2 : 3.2);
+    const low = Math.max(0, lower(table.x, u.scales.x.min)), high = upper(table.x, u.scales.x.max);
+    const dot = devicePixelRatio * (high - low > 4000 ? 1.1 : high - low > 400 ? 2 : 3.2), colour = colours()[(index - 1) % 6];
+    const toX = straight(u, "x"), toY = straight(u, "y"), points = [];
+    for (let i = low; i < high; i++) if (y[i] != null) points.push([toX(table.x[i]), i, row[i]]);
+    const shown = { u, band, y, points, dot, colour, toY, sigma, withBars: high - low <= MOST_BARS };
+    u.ctx.save();
+    u.ctx.beginPath();
+    u.ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+    u.ctx.clip();
+    (high - low > MANY ? drawMany : drawFew)(shown);
+    u.ctx.restore();
+    return null;
+  };
+  const drawFew = ({ u: { ctx }, band, y, points, dot, colour, toY, sigma, withBars }) => {
     const bars = new Path2D(), full = new Path2D(), rings = new Path2D(), limits = new Path2D();
-    const withBars = high - low <= MOST_BARS;
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
-    ctx.clip();
-    for (let i = low; i < high; i++) {
-      if (y[i] == null) continue;
-      const k = row[i], px = u.valToPos(table.x[i], "x", true), limit = limitOf(band, k, sigma);
+    for (const [px, i, k] of points) {
+      const limit = limitOf(band, k, sigma);
       if (limit != null) {
-        const top = u.valToPos(limit, "y", true), tip = top + 4 * dot;
+        const top = toY(limit), tip = top + 4 * dot;
         limits.moveTo(px - dot, top); limits.lineTo(px + dot, top);
         limits.moveTo(px, top); limits.lineTo(px, tip);
         limits.moveTo(px - dot, tip - dot); limits.lineTo(px, tip); limits.lineTo(px + dot, tip - dot);
         continue;
       }
-      const py = u.valToPos(y[i], "y", true), err = band.err[k];
-      if (withBars && err != null) {
-        bars.moveTo(px, u.valToPos(y[i] - err, "y", true));
-        bars.lineTo(px, u.valToPos(y[i] + err, "y", true));
-      }
-      const path = band.kind[k] === 0 ? full : rings;
+      const py = toY(y[i]), err = band.err[k], path = band.kind[k] === 0 ? full : rings;
+      if (withBars && err != null) { bars.moveTo(px, toY(y[i] - err)); bars.lineTo(px, toY(y[i] + err)); }
       path.moveTo(px + dot, py);
       path.arc(px, py, dot, 0, 6.2832);
     }
-    const colour = colours()[(index - 1) % 6];
     ctx.strokeStyle = ctx.fillStyle = colour;
     ctx.lineWidth = devicePixelRatio;
     ctx.globalAlpha = 0.55; ctx.stroke(bars);
     ctx.globalAlpha = 0.9; ctx.stroke(limits);
     ctx.globalAlpha = 1; ctx.fill(full);
     ctx.fillStyle = css("--card"); ctx.fill(rings); ctx.stroke(rings);
-    ctx.restore();
-    return null;
+  };
+  // The same in squares, written into pixels: a frame has to be there before the next one.
+  const drawMany = ({ u: { ctx, bbox }, band, y, points, dot, colour, toY, sigma, withBars }) => {
+    const layer = window.dots(Math.round(bbox.width), Math.round(bbox.height)), line = devicePixelRatio;
+    const strong = dots.colour(colour, 1), weak = dots.colour(colour, 0.5), empty = dots.colour(css("--card"), 1);
+    const [left, top] = [bbox.left, bbox.top];
+    if (withBars) {
+      for (const [px, i, k] of points) {
+        const err = band.err[k], x = px - left - line / 2;
+        if (err != null && limitOf(band, k, sigma) == null) layer.box(x, toY(y[i] + err) - top, x + line, toY(y[i] - err) - top, weak);
+      }
+    }
+    for (const [px, i, k] of points) {
+      const limit = limitOf(band, k, sigma), x = px - left, at = toY(limit ?? y[i]) - top;
+      if (limit != null) { layer.box(x - dot, at, x + dot, at + line, strong); layer.box(x - line / 2, at, x + line / 2, at + 4 * dot, weak); continue; }
+      layer.put(x, at, 2 * dot, strong);
+      if (band.kind[k] !== 0) layer.put(x, at, 2 * dot - 2 * line, empty);
+    }
+    ctx.drawImage(layer.canvas(), Math.round(left), Math.round(top));
   };
   // UTC, as fine as the steps are, with the date where it begins.
   const utc = (t, step, first) => {
@@ -83,7 +105,7 @@
       plot = new uPlot({
         width: element.clientWidth || 600, height: options.height ?? Math.max(220, Math.min(420, innerHeight * 0.45)),
         tzDate: (ts) => uPlot.tzDate(new Date(ts * 1e3), "UTC"),
-        scales: { x: { range: (u, min, max) => { const pad = (max - min) * 0.015 || 1; return options.exact ? [min, max] : [min - pad, max + pad]; } }, y: { range: (u, min, max) => spread(bands, table, u, options.limit) } },
+        scales: { x: { range: (u, min, max) => withRoom(table.x, min, max) }, y: { range: (u, min, max) => spread(bands, table, u, options.limit) } },
         axes: [{ ...axis, space: 90, values: (u, splits, i, space, step) => splits.map((t, k) => utc(t, step, k === 0)) }, { ...axis, size: 64, label: bands[0]?.unit, labelFont: "12px system-ui, sans-serif", values: (u, splits) => splits.map((v) => (v == null ? "" : +v.toPrecision(5))) }],
         series: [
           { label: "UTC", value: (u, v) => (v == null ? "–" : new Date(v * 1e3).toISOString().replace("T", " ").slice(0, 21)) },
@@ -106,6 +128,11 @@
     new ResizeObserver(() => { if (plot && element.clientWidth !== plot.width) plot.setSize({ width: element.clientWidth, height: plot.height }); }).observe(element);
     document.addEventListener("theme", build);
     return { zoom, whole, set: (next) => { bands = next; build(); }, plot: () => plot };
+  };
+  // The whole has room at its ends; what somebody zoomed to is what he gets.
+  const withRoom = (x, min, max) => {
+    const pad = min === x[0] && max === x[x.length - 1] ? (max - min) * 0.015 || 1 : 0;
+    return [min - pad, max + pad];
   };
   const spread = (bands, table, u, sigma) => {
     const all = u.scales.x.min == null;

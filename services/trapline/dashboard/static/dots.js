@@ -13,8 +13,11 @@
     const [nx, ny] = [canvas.width, canvas.height];
     return {
       put(x, y, side, colour) {
-        const x0 = Math.max(0, Math.round(x - side / 2)), y0 = Math.max(0, Math.round(y - side / 2));
-        const x1 = Math.min(nx, x0 + Math.max(1, Math.round(side))), y1 = Math.min(ny, y0 + Math.max(1, Math.round(side)));
+        const wide = Math.max(1, Math.round(side)), left = Math.round(x - side / 2), low = Math.round(y - side / 2);
+        this.box(left, low, left + wide, low + wide, colour);
+      },
+      box(left, low, right, high, colour) {
+        const x0 = Math.max(0, Math.round(left)), y0 = Math.max(0, Math.round(low)), x1 = Math.min(nx, Math.round(right)), y1 = Math.min(ny, Math.round(high));
         for (let j = y0; j < y1; j++) for (let k = j * nx + x0; k < j * nx + x1; k++) pixels[k] = colour;
       },
       canvas() { ctx.putImageData(image, 0, 0); return canvas; },
