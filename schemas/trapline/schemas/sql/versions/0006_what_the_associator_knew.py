@@ -27,9 +27,7 @@ COMMENTS = {
     "COLUMN image_limit.low": "flux above which the image may have shown an object, in its unit per beam",
     "COLUMN image_limit.high": "flux above which it must have shown it: of its largest noise",
     "COLUMN image_limit.late": "true for an image that was folded after newer ones",
-    "COLUMN object_state.flux_mean_weighted_err": (
-        "1 sigma: 1 / sqrt(sum of the weights); NULL or NaN when unknown"
-    ),
+    "COLUMN object_state.flux_mean_weighted_err": ("1 sigma: 1 / sqrt(sum of the weights); NULL or NaN when unknown"),
 }
 
 
