@@ -177,9 +177,9 @@ def _statistics(cells: Pixels) -> tuple[Float, Float, Index]:
         level, rms, _, filled = _of_sorted(cells)
         return level, rms, filled
     filled = np.asarray(cells.shape[1] - np.isnan(cells).sum(axis=-1), np.intp)
-    level, rms, centre, _ = _of_sorted(np.sort(cells[:, ::_PART], axis=-1))
+    level, rms, centre, seen = _of_sorted(np.sort(cells[:, ::_PART], axis=-1))
     _refine(cells, centre, level, rms)
-    return level, rms, filled
+    return level, rms, np.where(seen > 0, filled, 0)
 
 
 def _refine(cells: Pixels, centre: Float, level: Float, rms: Float) -> None:

@@ -88,6 +88,14 @@ def test_one_look_at_all_pixels_gives_what_sorting_them_would(monkeypatch: pytes
         assert np.percentile(np.abs(difference), 99) < 3 * least
 
 
+def test_a_cell_of_which_no_sorted_pixel_is_left_takes_its_neighbours() -> None:
+    pixels = white(3).astype(np.float32)
+    cell = pixels[64:128, 128:192]
+    cell[(np.arange(64 * 64) % 5 == 0).reshape(64, 64)] = np.nan
+    noise = flatten(pixels, None, 64)
+    assert noise.rms[96, 161] == pytest.approx(1.0, abs=0.05)
+
+
 @pytest.mark.parametrize("sky", [crowded, bright])
 def test_sources_hardly_raise_the_noise(sky: Callable[[int], Float]) -> None:
     found = errors(sky, SIGMA_PX)
