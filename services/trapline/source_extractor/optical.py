@@ -22,6 +22,7 @@ _KRON_FACTOR, _SMALLEST_KRON = 2.5, 3.5  # Bertin & Arnouts 1996: of the first m
 _KRON_REACH = 6.0  # in axes of the source, within which the first moment is taken
 _SIGMA_PER_HALF_LIGHT = 2.0 / 2.35  # of a Gaussian: its half-light radius is half its full width at half maximum
 _LONGEST_MOVE_PX = 3.0
+_WINDOW_PARTS = 5  # of a pixel along a side; sep's 11 give the same positions in three times the time
 _MISSING = sep.APER_HASMASKED | sep.APER_TRUNC
 
 
@@ -76,7 +77,8 @@ def windowed_positions(noise: Flattened, islands: Islands) -> tuple[Float, Float
         image: Any = noise.flat if sign > 0 else -noise.flat
         half_light, bad = sep.flux_radius(image, x[rows], y[rows], 3 * reach[rows], 0.5, mask=noise.unusable)
         sigma = np.where(np.isfinite(half_light) & (half_light > 0.3) & (bad == 0), half_light, reach[rows] / 2)
-        wx, wy, _ = sep.winpos(image, x[rows], y[rows], _SIGMA_PER_HALF_LIGHT * sigma, mask=noise.unusable)
+        width = _SIGMA_PER_HALF_LIGHT * sigma
+        wx, wy, _ = sep.winpos(image, x[rows], y[rows], width, mask=noise.unusable, subpix=_WINDOW_PARTS)
         near = np.hypot(wx - x[rows], wy - y[rows]) < _LONGEST_MOVE_PX
         moved_x[rows], moved_y[rows] = np.where(near, wx, x[rows]), np.where(near, wy, y[rows])
     return moved_x, moved_y
