@@ -24,6 +24,11 @@ Kernel = npt.NDArray[np.float32]
 _KEPT_GROWTH = 16
 _MOST_PARTS = 4096
 """Parts that sep may take an island into: its time and memory grow with their square. Larger islands stay whole."""
+_OVERFLOW = "deblending overflow"  # sep's errors differ by their text alone
+# A contrast of 1 switches deblending off, but sep still tries every level: one is five times faster.
+_WHOLE: dict[str, Any] = {"deblend_nthresh": 1, "deblend_cont": 1.0}
+_MOST_DIVIDED_PX = 1 << 20
+"""Pixels of unfinished islands, with more of which none is taken apart: that takes 700 bytes and 1.5 us a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ def _above(
         thresholds = settings.analysis_threshold, settings.detection_threshold
         limits = Limits(*thresholds, min_area_px, settings.deblend_sigma)
         return islands_above(flat, rms, limits, smooth if settings.deblend else None)
+    divided = {"deblend_nthresh": settings.deblend_levels, "deblend_cont": settings.deblend_contrast}
     table = _stack.extract(
         flat,
         settings.analysis_threshold,
@@ -102,10 +108,8 @@ def _above(
         err=rms,
         minarea=min_area_px,
         filter_kernel=smooth,
-        # A contrast of 1 switches deblending off, but sep still tries every level: one is five times faster.
-        deblend_nthresh=settings.deblend_levels if settings.deblend else 1,
-        deblend_cont=settings.deblend_contrast if settings.deblend else 1.0,
         clean=False,
+        **(divided if settings.deblend else _WHOLE),
     )
     peak_rms = rms[table["ypeak"], table["xpeak"]].astype(np.float64)
     return np.asarray(table[table["peak"] > settings.detection_threshold * peak_rms])
@@ -124,22 +128,20 @@ class _PixelStack:
             try:
                 table = sep.extract(flat, threshold, **options)
             except Exception as error:
-                if _OVERFLOW in str(error) and not _more_parts():
-                    options |= {"deblend_nthresh": 1, "deblend_cont": 1.0}
-                    continue
-                larger = _larger(str(error), size, flat.size)
+                overflow = _OVERFLOW in str(error)
+                larger = size if overflow else _larger(str(error), size, flat.size)
                 if larger is None:
                     raise
                 size = larger
+                if size > _MOST_DIVIDED_PX or (overflow and not _more_parts()):
+                    options |= _WHOLE
             else:
                 self._kept = min(size, _KEPT_GROWTH * configured)
                 return np.asarray(table)
 
 
 def _larger(error: str, size: int, most: int) -> int | None:
-    """Return the stack to try next, or None when more memory is no answer; sep's errors differ by their text alone."""
-    if _OVERFLOW in error:
-        return size
+    """Return the stack to try next, or None when more memory is no answer."""
     return 4 * size if "pixel buffer full" in error and size <= most else None
 
 
@@ -151,5 +153,4 @@ def _more_parts() -> bool:
     return bool(limit < _MOST_PARTS)
 
 
-_OVERFLOW = "deblending overflow"
 _stack = _PixelStack()

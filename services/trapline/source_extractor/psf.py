@@ -57,7 +57,9 @@ def measure_psf(noise: Flattened, position_px: Float, snr: Float, shape_px: Floa
 
 
 def _fitted(noise: Flattened, position_px: Float, start: PixelBeam) -> Fits:
-    peak = np.rint(position_px).astype(np.int64)
+    ny, nx = noise.rms.shape
+    # A window may have moved off the edge.
+    peak = np.clip(np.rint(position_px), 0, (nx - 1, ny - 1)).astype(np.int64)
     rms = noise.rms[peak[:, 1], peak[:, 0]].astype(np.float64)
     ones = np.ones(len(peak))
     return fit_sources(noise, Seeds(peak, position_px, ones, rms, ones), start, free=True)

@@ -10,6 +10,7 @@ import pytest
 import sep
 
 from extractor_skies import add_sources, beam_moments_px, columns_of, grid_field, make_image, round_beam, smooth_noise
+from trapline.source_extractor import mesh
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import measure
 from trapline.source_extractor.noise import flatten
@@ -68,6 +69,31 @@ def test_a_sampled_noise_map_is_as_good_as_one_of_all_pixels(sky: Callable[[int]
     assert abs(found["level"].mean()) < 0.01
     # sep's is low by 2 to 3 %: it clips at 3 sigma and does not say so.
     assert abs(found["rms"].mean()) < 0.6 * abs(found["sep rms"].mean())
+
+
+def test_one_look_at_all_pixels_gives_what_sorting_them_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = white(3).astype(np.float32) + 30_000
+    add_sources(pixels, [500.3], [400.2], [200], 100 * MOMENTS)
+    pixels[100:160, 200:260] = np.nan
+    pixels[300:400, 640:800] = 7.0
+    quick = flatten(pixels, None, 64)
+    monkeypatch.setattr(mesh, "_FEWEST_WHOLE", 1 << 30)
+    sorted_ = flatten(pixels, None, 64)
+    usable = np.isfinite(sorted_.rms)
+    assert np.array_equal(usable, np.isfinite(quick.rms))
+    for one, other, least in ((quick.flat, sorted_.flat, 0.05), (quick.rms, sorted_.rms, 0.03)):
+        difference = one[usable].astype(float) - other[usable]
+        assert abs(difference.mean()) < 0.005
+        assert np.median(np.abs(difference)) < least / 3
+        assert np.percentile(np.abs(difference), 99) < 3 * least
+
+
+def test_a_cell_of_which_no_sorted_pixel_is_left_takes_its_neighbours() -> None:
+    pixels = white(3).astype(np.float32)
+    cell = pixels[64:128, 128:192]
+    cell[(np.arange(64 * 64) % 5 == 0).reshape(64, 64)] = np.nan
+    noise = flatten(pixels, None, 64)
+    assert noise.rms[96, 161] == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("sky", [crowded, bright])

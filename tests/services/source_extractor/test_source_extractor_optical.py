@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from photutils.aperture import CircularAperture, aperture_photometry
+from scipy.spatial import cKDTree
 
 from extractor_skies import PIXEL_DEG, add_sources, columns_of, make_image, nearest
 from trapline.schemas.columns import Flag
@@ -85,6 +86,19 @@ def test_windowed_positions_are_nearly_as_exact_as_a_fit() -> None:
         scatter = np.std(offset * PEAK)
         assert np.sqrt(2 / np.pi) < 1.1 * scatter
         assert scatter < 1.5 * np.sqrt(2 / np.pi)
+
+
+def test_the_windows_of_two_stars_side_by_side_do_not_move_to_one_place() -> None:
+    pixels, apart = RNG.normal(scale=2.0, size=(520, 640)), np.tile([4.2, 4.6, 5.0, 6.0], 60)
+    steps = np.meshgrid(np.arange(20.0, 620, 40), np.arange(20.0, 500, 30))
+    x, y = (axis.ravel()[:240] for axis in steps)
+    for places in (x, x + apart):
+        add_sources(pixels, places, y, np.full(240, 100.0), MOMENTS)
+    columns = columns_of(measure(pixels.astype(np.float32), IMAGE, ExtractorConfig(detection_threshold=6)))
+    places = np.stack([columns["x"], columns["y"]], axis=-1)
+    distance, _ = cKDTree(places).query(places, k=[2])
+    assert len(places) > 400, "most pairs are taken apart"
+    assert distance.min() > 2.0
 
 
 def test_a_gain_adds_the_photons_of_the_source_to_its_error() -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from trapline.common.commands.options import ConfigOption, JsonOption, fail, run
 from trapline.common.config.mesh import load_config, service_names
 from trapline.common.postgres.errors import DatabaseError
+from trapline.common.runtime.threads import with_one_thread
 from trapline.common.supervisor.environment import Tables, merged
 from trapline.common.supervisor.mesh import MeshError
 from trapline.common.supervisor.session import Session, on_signals, open_session
@@ -225,7 +226,7 @@ def simulate(
 def _replace_by(module: str, *arguments: str, config: Path | None) -> None:
     """Become another program: signals reach it directly, and its exit code is ours."""
     command = [sys.executable, "-m", module, *arguments, *(["--config", str(config)] if config else [])]
-    os.execv(sys.executable, command)  # noqa: S606  our own program, never through a shell
+    os.execve(sys.executable, command, with_one_thread(os.environ))  # noqa: S606  our own program, never through a shell
 
 
 def _run(work: Any) -> None:

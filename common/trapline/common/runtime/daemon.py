@@ -27,6 +27,7 @@ from trapline.common.runtime.heartbeat import report_for_ever, report_now
 from trapline.common.runtime.outputs import Outputs
 from trapline.common.runtime.snapshot import SnapshotError
 from trapline.common.runtime.systemd import Systemd, tell_for_ever
+from trapline.common.runtime.threads import begin_again_with_one_thread
 
 EXIT_CONFIG = 2
 EXIT_FAILED = 1
@@ -46,6 +47,8 @@ class Service:
 
 def main(service: Service, arguments: Sequence[str] | None = None) -> int:
     """Run one replica of a service until it is done or told to stop; return the exit code."""
+    if arguments is None:
+        begin_again_with_one_thread()
     parser = argparse.ArgumentParser(prog=f"trapline run {service.name}")
     parser.add_argument("--config", type=Path, help="mesh.toml; without it ./mesh.toml or the defaults")
     parser.add_argument("--replica", default="0", help="name of this replica: its partitions have it")

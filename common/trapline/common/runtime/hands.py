@@ -72,6 +72,21 @@ class Hands:
         for record in records:
             self.held.pop(_key(record), None)
 
+    def put_down(self) -> list[Record]:
+        """Hold what waits no more, and want nothing until `want_more`; return what that was."""
+        waited = [record for lot in self.lots for record in lot.waiting]
+        for lot in self.lots:
+            lot.waiting.clear()
+            lot.short.clear()
+        self.let_go(waited)
+        return waited
+
+    def want_more(self) -> None:
+        """Want records again, of each lot of which none waits."""
+        for lot in self.lots:
+            if not lot.waiting:
+                lot.short.set()
+
     def lot_of(self, record: Record) -> Lot:
         """Return the lot of a record."""
         return next(lot for lot in self.lots if record.place.channel in lot.channels)

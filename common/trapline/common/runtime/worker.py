@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import traceback
 from collections.abc import Callable, Iterable
 
@@ -25,6 +26,8 @@ from trapline.schemas.message import Message
 Handler = Callable[[Record], Iterable[Message[Header]]]
 
 _WAIT_S = 1.0
+_LONG = 4.0  # times the usual: a record that takes longer does not keep those that were leased ahead
+_SHORTEST_S = 0.25
 
 
 class Worker:
@@ -33,6 +36,9 @@ class Worker:
     The handler runs in a thread, and keeps nothing between records: another worker may get the next one. What it
     returns is appended and synced before its input is acknowledged; so a death at any time only repeats work, and the
     ids of the repeated output are the same. A handler that hangs ends the process, with an attempt counted.
+
+    The next record is leased ahead. While one takes much longer than usual, what was leased ahead is given back: it
+    need not wait, other workers have time for it.
 
     Parameters
     ----------
@@ -63,6 +69,7 @@ class Worker:
         self._member = GroupMember(context.connection, context.service, context.name, channels)
         self._nearby = nearby
         self._hands = Hands(lots_of(channels, behind))
+        self._usual_s = _SHORTEST_S / _LONG
 
     async def run(self) -> None:
         """Work until told to drain; then finish the record in hand and give back the others.
@@ -152,9 +159,29 @@ class Worker:
         with Stopwatch(self._context):
             limit_s = self._context.config.runtime.max_runtime_s
             pool = self._hands.lot_of(record).pool
-            messages = await in_thread(lambda: list(self._handler(record)), limit_s, pool)
+            begun, freeing = time.monotonic(), asyncio.create_task(self._free_others())
+            try:
+                messages = await in_thread(lambda: list(self._handler(record)), limit_s, pool)
+            finally:
+                freeing.cancel()
+                self._hands.want_more()
+        # A slow one alone says little about the next.
+        took_s = min(time.monotonic() - begun, _LONG * self._usual_s)
+        self._usual_s = max(0.9 * self._usual_s + 0.1 * took_s, _SHORTEST_S / _LONG)
         self._context.counters["handled"] += 1
         return messages
+
+    async def _free_others(self) -> None:
+        """Give back what waits, and what is still on its way here, once the record in hand takes long."""
+        await asyncio.sleep(max(_LONG * self._usual_s, _SHORTEST_S))
+        while True:
+            waited = self._hands.put_down()
+            self._context.counters["given_back"] += len(waited)
+            if waited:
+                # What cannot be given back now is not extended either: its lease ends.
+                with contextlib.suppress(RelayUnreachableError, RelayRefusedError):
+                    await self._member.give_back(waited, failed=False)
+            await asyncio.sleep(_SHORTEST_S)
 
     async def _failed(self, record: Record, text: str) -> None:
         context = self._context

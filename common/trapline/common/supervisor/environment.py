@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from trapline.common.config.mesh import ENVIRONMENT_PREFIX
+from trapline.common.runtime.threads import ONE_THREAD
 
 Tables = Mapping[str, Mapping[str, Any]]
-
-# One process is one unit of parallelism: libraries that start a thread per core would fight over the cores.
-_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def child_environment(overrides: Tables) -> dict[str, str]:
@@ -21,7 +19,7 @@ def child_environment(overrides: Tables) -> dict[str, str]:
         for table, values in overrides.items()
         for key, value in values.items()
     }
-    return {**_ONE_THREAD, **variables}
+    return {**ONE_THREAD, **variables}
 
 
 def merged(*overrides: Tables) -> dict[str, dict[str, Any]]:
