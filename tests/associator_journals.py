@@ -128,6 +128,8 @@ def variables_of(directory: Path) -> dict[str, str]:
         "TRAPLINE__RUNTIME__MAX_ATTEMPTS": "100",
         "TRAPLINE__ASSOCIATOR__MAX_HOLD_S": "null",
         "TRAPLINE__ASSOCIATOR__IDLE_AFTER_S": "null",
+        # A request follows its record at once: who counts records of both can tell when all is done.
+        "TRAPLINE__ASSOCIATOR__ASK_AFTER_S": "0",
         "TRAPLINE__ASSOCIATOR__EXPIRATION": str(SETTINGS.expiration),
         "TRAPLINE__ASSOCIATOR__BACKFILL": str(SETTINGS.backfill),
         "TRAPLINE__ASSOCIATOR__OPEN_POINTINGS": str(SETTINGS.open_pointings),
