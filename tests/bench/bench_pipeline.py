@@ -110,7 +110,7 @@ class PipelineMesh:
     def check(self, load: _Load) -> dict[str, Note]:
         """Return what is stored, or raise when that is not what was sent."""
         images, rejected, points = self._row(
-            "SELECT count(*), count(*) FILTER (WHERE rejected), (SELECT count(*) FROM point) FROM image"
+            "SELECT count(*), count(*) FILTER (WHERE rejected), (SELECT count(*) FROM measurement) FROM image"
         )
         if (images, rejected) != (self.sent, 0) or points < 0.9 * load.n_sources * self.sent:
             raise InvalidRunError(f"of {self.sent} images {images} are stored, {rejected} rejected, {points} points")
