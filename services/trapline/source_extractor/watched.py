@@ -61,7 +61,7 @@ def measure_watched(scene: Scene, watched: Watched, blind_px: Float, settings: E
     blind_px
         Positions (x, y) of the blind sources of the image, (k, 2).
     settings
-        Aperture of optical fluxes.
+        Aperture of optical fluxes, and the gain that tells their photons.
     """
     columns = COLUMNS.empty(len(watched))
     # Also where the margin is: whether a position counts as covered is decided at the centre of its HEALPix cell.
@@ -81,7 +81,7 @@ def measure_watched(scene: Scene, watched: Watched, blind_px: Float, settings: E
 def fluxes_at(scene: Scene, at_px: Float, blind_px: Float, settings: ExtractorConfig) -> ForcedFluxes:
     """Return fluxes at pixels (n, 2): of the beam, blind neighbours (k, 2) fitted along, or of apertures."""
     if scene.beam is None:
-        return _apertures(scene, at_px, settings.aperture_radius_px)
+        return _apertures(scene, at_px, settings)
     return measure_forced(scene.noise, scene.beam, at_px, blind_px)
 
 
@@ -105,14 +105,15 @@ def _identity(image: Image, watched: Watched) -> dict[str, Array]:
     }
 
 
-def _apertures(scene: Scene, at_px: Float, radius_px: float) -> ForcedFluxes:
+def _apertures(scene: Scene, at_px: Float, settings: ExtractorConfig) -> ForcedFluxes:
     """Return fluxes in circular apertures at sub-pixel positions; `rms` is that of the sum."""
     known = np.isfinite(at_px).all(axis=-1)
     flux, error = np.full((2, len(at_px)), np.nan)
     flags = np.where(known, 0, Flag.NO_PIXELS).astype(np.uint32)
     x, y = np.ascontiguousarray(at_px[known].T)
     noise = scene.noise
-    total, total_err, missing = sep.sum_circle(noise.flat, x, y, radius_px, err=noise.rms, mask=noise.unusable)
+    options = {"err": noise.rms, "mask": noise.unusable, "gain": settings.gain_per_unit}
+    total, total_err, missing = sep.sum_circle(noise.flat, x, y, settings.aperture_radius_px, **options)
     good = np.isfinite(total) & np.isfinite(total_err) & (total_err > 0)
     flux[known], error[known] = np.where(good, (total, total_err), np.nan)
     flags[known] |= np.where(missing & sep.APER_HASMASKED, Flag.MASKED, 0).astype(np.uint32)

@@ -10,6 +10,9 @@ from trapline.schemas.columns import Flag
 from trapline.schemas.image import Band, Beam
 from trapline.source_extractor.config import ExtractorConfig
 from trapline.source_extractor.core import measure
+from trapline.source_extractor.optical import measure_optical
+from trapline.source_extractor.scene import prepare
+from trapline.source_extractor.watched import fluxes_at
 
 SEEING_PX = 3.0
 MOMENTS = np.eye(2) * (SEEING_PX / 2.3548) ** 2
@@ -108,3 +111,13 @@ def test_a_gain_adds_the_photons_of_the_source_to_its_error() -> None:
     assert np.array_equal(plain["flux_int"], photons["flux_int"])
     expected = np.hypot(plain["flux_int_err"], np.sqrt(plain["flux_int"] / 4.0))
     assert photons["flux_int_err"] == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("gain", [None, 4.0])
+def test_a_forced_flux_is_the_blind_one_of_the_same_place_with_its_error(gain: float | None) -> None:
+    settings = ExtractorConfig(gain_per_unit=gain)
+    scene = prepare(PIXELS.astype(np.float32), IMAGE, settings)
+    blind = measure_optical(scene.noise, settings)
+    forced = fluxes_at(scene, blind.position_px, blind.position_px, settings)
+    assert np.array_equal(forced.amplitude, blind.flux_int)
+    assert np.array_equal(forced.amplitude_err, blind.flux_int_err)
