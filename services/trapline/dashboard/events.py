@@ -113,9 +113,11 @@ def joined(
         Whether the newest come first; else what is stored stays in its order.
     """
     rows = {row["key"]: _decoded(row) for row in stored}
+    # A sorted list shows what it is sorted by.
+    renewed = ("alert_type", "significance", "reason", "place") if by_key else ("place",)
     for key, row in live.items():
         if key in rows:
-            rows[key] |= {name: row[name] for name in ("alert_type", "significance", "reason", "place")}
+            rows[key] |= {name: row[name] for name in renewed}
         elif newest and row["opening"] and (not rows or key > min(rows)):
             rows[key] = dict(row)
     for key in rows.keys() & verdicts.keys():
@@ -156,5 +158,14 @@ def why(row: Row) -> str:
         return f"{row['flux_peak']:.3g} {unit} where an earlier image {sure} all above {limit:.3g}"
     if kind in ("flare", "fade") and "mean" in rule:
         return f"{row['significance']:.1f} sigma from the mean of {rule['mean']:.3g} {unit} before it"
+    if kind == "variable" and {"v_now", "v_threshold", "eta_now", "eta_threshold"} <= rule.keys():
+        over = f", over {rule['n_now']:.0f} points" if "n_now" in rule else ""
+        limits = (f"{rule['v_threshold']:.3g}", f"{rule['eta_threshold']:.3g}")
+        return (
+            f"V {rule['v_now']:.3g} and eta {rule['eta_now']:.3g}, where {limits[0]} and {limits[1]} are limits{over}"
+        )
+    if kind == "disappeared" and {"misses", "missed_limit"} <= rule.keys():
+        once = f"; it once had {rule['brightest']:.3g} {unit}" if "brightest" in rule else ""
+        return f"not in {rule['misses']:.0f} images that show all above {rule['missed_limit']:.3g} {unit}{once}"
     words = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in rule.items() if value is not None]
     return ", ".join(words) or "announced without a reason"

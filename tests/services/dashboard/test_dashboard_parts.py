@@ -11,6 +11,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from trapline.dashboard.events import why
 from trapline.dashboard.hub import Hub
 from trapline.dashboard.picture import cut_out, png, shrunk, stretched
 from trapline.dashboard.questions import filters_of, parse_angle, parse_position, parse_time
@@ -112,6 +113,23 @@ def test_a_filter_that_is_no_value_is_refused(query):
 def test_filters_are_those_of_the_query_and_nothing_else():
     found = filters_of({"n_min": "3", "band": "60 MHz", "rejected": "no", "odd": "1", "kind": ""}, "night")
     assert (found.dataset, found.n_min, found.band, found.rejected, found.kind) == ("night", 3.0, "60 MHz", False, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "words"),
+    [
+        ("variable", {"v_now": 0.213, "eta_now": 179.0, "v_threshold": 0.209, "eta_threshold": 3.0, "n_now": 53.0},
+         "V 0.213 and eta 179, where 0.209 and 3 are limits, over 53 points"),
+        ("disappeared", {"misses": 3.0, "missed_limit": 4.5, "brightest": 12.0},
+         "not in 3 images that show all above 4.5 Jy; it once had 12 Jy"),
+        ("flare", {"mean": 2.0}, "7.0 sigma from the mean of 2 Jy before it"),
+        ("variable", {"v_now": 0.2}, "v now 0.2"),
+        ("doubled", {}, "announced without a reason"),
+    ],
+    ids=["variable", "disappeared", "flare", "some", "none"],
+)  # fmt: skip
+def test_a_sentence_says_why(kind, rule, words):
+    assert why({"kind": kind, "unit": "Jy", "significance": 7.0, "reason": {"rule": rule}}) == words
 
 
 def test_a_picture_is_a_png_with_its_first_row_at_the_bottom():
