@@ -56,8 +56,6 @@ class World:
     """
 
     random: np.random.Generator
-    digits: int | None = None
-    """decimal places of a position that a forced value depends on; None: all"""
     gone: frozenset[int] = frozenset()
     """numbers of images whose pixels are gone when they are asked for"""
     settings: AssociatorConfig = SETTINGS
@@ -67,6 +65,8 @@ class World:
     asked: list[Message[Remeasure]] = field(default_factory=list)
     lists: list[dict[bytes, tuple[float, float, int]]] = field(default_factory=lambda: [{}])
     images: dict[int, Image] = field(default_factory=dict)
+    digits: int | None = None
+    """decimal places of a position that a forced value depends on; None: all"""
 
     def run(self, records: list[Message[Sources]]) -> World:
         """Fold all images, and drain."""

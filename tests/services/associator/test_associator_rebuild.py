@@ -125,7 +125,7 @@ def half_way(mesh: Mesh) -> tuple[World, dict[int, Message[Sources]]]:
     """Fold the first half of a night, some requests open at its end; return all undisturbed, and the other half."""
     records = night(3, IMAGES)
     mesh.fold(dict(list(enumerate(records))[: IMAGES // 2]), unanswered=3)
-    return World(np.random.default_rng(1), DIGITS).run(records), dict(list(enumerate(records))[IMAGES // 2 :])
+    return World(np.random.default_rng(1), digits=DIGITS).run(records), dict(list(enumerate(records))[IMAGES // 2 :])
 
 
 @pytest.mark.timeout(240)

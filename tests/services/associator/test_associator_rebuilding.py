@@ -30,7 +30,7 @@ FEATURED = SETTINGS.model_copy(update={"features": ("moments",), "history_points
 
 def folded_and_stored(dsn: str, tmp_path: Path) -> tuple[World, Told]:
     """Fold a night with two monitored positions, one of which was left, store it, and keep no more than the store."""
-    world = World(np.random.default_rng(2), DIGITS, settings=FEATURED)
+    world = World(np.random.default_rng(2), digits=DIGITS, settings=FEATURED)
     for number, (ra, dec) in enumerate([(0.1, 0.2), (359.9, -0.1)]):
         asked = Command("monitor_add", monitored_id("default", ra, dec), ra, dec)
         world.take(command(world.state, bytes([number]) * 16, asked, FEATURED, "default"))
