@@ -123,11 +123,15 @@
       const { min, max } = plot.scales.x, middle = (plot.cursor.idx != null && plot.cursor.left > 0) ? plot.posToVal(plot.cursor.left, "x") : (min + max) / 2;
       plot.setScale("x", { min: middle - (middle - min) * factor, max: middle + (max - middle) * factor });
     };
+    const move = (pixels) => {
+      const { min, max } = plot.scales.x, by = pixels * (max - min) / plot.over.clientWidth;
+      plot.setScale("x", { min: min - by, max: max - by });
+    };
     const whole = () => { const x = plot.data[0]; plot.setScale("x", { min: x[0], max: x[x.length - 1] || x[0] + 1 }); };
     build();
     new ResizeObserver(() => { if (plot && element.clientWidth !== plot.width) plot.setSize({ width: element.clientWidth, height: plot.height }); }).observe(element);
     document.addEventListener("theme", build);
-    return { zoom, whole, set: (next) => { bands = next; build(); }, plot: () => plot };
+    return { zoom, move, whole, set: (next) => { bands = next; build(); }, plot: () => plot };
   };
   // The whole has room at its ends; what somebody zoomed to is what he gets.
   const withRoom = (x, min, max) => {

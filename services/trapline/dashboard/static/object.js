@@ -65,6 +65,7 @@
   keys.on("=", () => zoom(0.5));
   keys.on("-", () => zoom(2));
   keys.on("0", () => zoom(0));
+  keys.pan((dx) => { if (chart) chart.move(dx); }, place);
   document.getElementById("copy").addEventListener("click", async () => {
     const done = await navigator.clipboard?.writeText(document.getElementById("snippet").textContent).then(() => true, () => false);
     document.getElementById("copied").textContent = done ? "copied" : "select it and copy by hand";
