@@ -66,7 +66,7 @@ class _Load:
 
 _LOADS: dict[Size, tuple[_Load, ...]] = {
     "small": (_Load(300, 16, 16, 8),),
-    "full": (_Load(1000, 200, 100, 25), _Load(10_000, 200, 20, 10)),
+    "full": (_Load(1000, 200, 100, 25), _Load(10_000, 200, 40, 10)),
 }
 
 
