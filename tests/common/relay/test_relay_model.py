@@ -81,6 +81,7 @@ class Channel(RuleBasedStateMachine):
         assert self.writer.append_many([[b"head", payload] for payload in payloads]) == self.model.next_seq
         self.model.append(payloads)
         self.bench.later()
+        self.model.stored |= self.model.done
 
     @precondition(lambda self: self.writer is not None)
     @rule()
@@ -113,7 +114,9 @@ class Channel(RuleBasedStateMachine):
     @rule(where=fractions, how=st.sampled_from(["zeros", "flip", "header"]), byte=st.integers(0, 39))
     def cut_power(self, where, how, byte):
         """Everything dies; from some unsynced record on the disk holds something else than was written."""
-        cut = self.writer.synced_seq + round(where * (self.model.next_seq - self.writer.synced_seq))
+        # What retention took before it was synced is gone anyhow.
+        safe = max(self.writer.synced_seq, self.model.first)
+        cut = safe + round(where * (self.model.next_seq - safe))
         first, path = next((f, p) for f, p in reversed(segment_files(self.path)) if f <= cut)
         segments = {segment.first_seq: segment for segment in PartitionReader(self.path)._segments}
         self.abandon_writer()

@@ -141,9 +141,13 @@ class Ledger:
         return sum(kept)
 
     def _standing(self, items: list[Item]) -> list[Item]:
-        """Return those of some leased records that a power cut did not take."""
+        """Return those of some leased records that neither a power cut nor retention took."""
         get = self._partitions.get
-        return [i for i in items if (reader := get(i.channel, i.partition)) and stands(reader, i)]
+        return [
+            i
+            for i in items
+            if (reader := get(i.channel, i.partition)) and reader.first_seq <= i.seq and stands(reader, i)
+        ]
 
     def _forget(self, name: str) -> list[dict[str, str]]:
         """Forget a group or a named reader, which then needs nothing any more; return what was forgotten of it."""
