@@ -168,7 +168,7 @@ async def test_at_a_hard_limit_a_slow_reader_gets_a_gap_and_the_writer_goes_on(t
             await c.request(_position(0))
             await publish(context, [IMAGE] * 200)
             found = relay.core.catalogue.get
-            await until(lambda: (r := found("images", "0")).next_seq == 200 and r.size_bytes <= 4 * 65536)
+            await until(lambda: (r := found("images", "0")) and r.next_seq == 200 and r.size_bytes <= 4 * 65536)
             # Counted once the segments are gone.
             await until(lambda: relay.core.counters["retention_records_forced"])
             assert not context.counters["disk_full_waits"]
