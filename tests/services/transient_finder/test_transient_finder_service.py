@@ -10,6 +10,7 @@ import pytest
 
 from finder_records import answer, asked, changed, forked, record, run
 from trapline.common.journal import JournalWriter, PartitionReader
+from trapline.common.runtime import fold
 from trapline.common.runtime.daemon import open_context
 from trapline.common.runtime.fold import FoldRunner
 from trapline.common.testing.relay import mesh_config, running_relay
@@ -80,7 +81,7 @@ async def finding(config, *, kill=False):
 
 @pytest.fixture
 def config(tmp_path):
-    made = mesh_config(tmp_path, runtime={"snapshot_s": 0.05})
+    made = mesh_config(tmp_path, runtime={"snapshot_s": 0.001})
     with running_relay(made):
         yield made
 
@@ -144,6 +145,34 @@ async def test_killed_at_any_time_it_says_the_same_and_nothing_twice(config):
     assert [header["id"] for header, _ in told(config, "suppressed")] == [h.id for h, _ in vetoed]
     assert len(vetoed) == 6
     writer.close()
+
+
+async def test_a_snapshot_while_it_makes_again_what_it_said_forgets_nothing_of_it(config, monkeypatch):
+    """Each start has lost its snapshot or one taken half-way; steps and snapshots take turns."""
+    monkeypatch.setattr(fold, "_BURST_S", 1e-6)
+    records, snapshot = night(), config.data_directory / "snapshots" / "transient_finder-0.snapshot"
+    # What it said last is not of its first channel.
+    end = 1 + max(number for number, one in enumerate(run(records, SETTINGS)) if one.suppressed)
+    with JournalWriter(config.journal_directory / "lightcurves" / "0") as writer:
+        for one in records[:end]:
+            writer.append(encode(one))
+        async with finding(config) as context:
+            await until(lambda: context.counters["steps"] == end)
+        said = [[header["id"] for header, _ in told(config, channel)] for channel in ("transients", "suppressed")]
+        assert all(said)
+        for before in range(6, 0, -1):
+            snapshot.unlink()
+            for steps in (end - before, 1):
+                async with finding(config, kill=True) as context:
+                    # Where the snapshot has everything, nothing is left to step.
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1):
+                            await until(lambda context=context, steps=steps: context.counters["steps"] >= steps)
+        writer.append([b"garbage"])
+        async with finding(config) as context:
+            await until(lambda: context.counters["dead_letters"] == 1)
+    again = [[header["id"] for header, _ in told(config, channel)] for channel in ("transients", "suppressed")]
+    assert again == said
 
 
 def expected(records):

@@ -26,7 +26,8 @@ class Memoir:
     outputs
         Ids of what was published and not yet made again.
     ahead
-        Those of them that are of the first channel. While there are any, the state is behind what was said.
+        The same, until something new is said on the first channel: some are never made again. While there are any, the
+        state is behind what was said.
     since
         Seqs from which the journals were read, by channel.
     """
@@ -53,10 +54,10 @@ def read_memoir(context: Context, writes: Sequence[str], since: Mapping[str, int
         headers = _headers(_own(context, channel), since.get(channel, 0))
         memoir.outputs |= {header.id for header in headers}
         if channel == writes[0]:
-            memoir.ahead = {header.id for header in headers}
             # Outputs of one step name the same inputs: they were decided once.
             decided = [header.consumed for header in headers if header.consumed]
             memoir.decided = [c for i, c in enumerate(decided) if i == 0 or c != decided[i - 1]]
+    memoir.ahead = set(memoir.outputs)
     for header in _headers(_own(context, "dead_letters"), 0):
         if isinstance(header, DeadLetter):
             memoir.poison.append(header.place)
