@@ -12,7 +12,7 @@ from pathlib import Path
 from mesh_runs import environment
 from trapline.common.journal import JournalWriter
 from trapline.common.testing.relay import mesh_config
-from waiting import wait_for
+from waiting import stop_process, wait_for
 
 
 def free_port() -> int:
@@ -59,7 +59,10 @@ class RelayProcess:
         self.process.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        os.kill(self.process.pid, number)
+        if number == signal.SIGSTOP:
+            stop_process(self.process.pid)
+        else:
+            os.kill(self.process.pid, number)
 
     def writer(self, name: str, **options) -> JournalWriter:
         return JournalWriter(self.config.journal_directory / name, **options)

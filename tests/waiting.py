@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def stop_process(pid: int) -> None:
+    """Stop a process, and return when all its threads have stopped: the signal reaches them a while later."""
+    os.kill(pid, signal.SIGSTOP)
+    states = Path(f"/proc/{pid}/task").glob("*/stat")
+    for state in list(states):
+        wait_for(lambda state=state: state.read_text().rpartition(")")[2].split()[0] == "T", what="the stop")
 
 
 async def until(condition: Callable[[], object], seconds: float = 20) -> None:

@@ -18,7 +18,7 @@ from trapline.common.journal import JournalWriter
 from trapline.common.relay.presence import Connections, Speakers
 from trapline.common.relay.requests import Extend, Item
 from trapline.common.testing.relay import mesh_config, running_relay
-from waiting import until, wait_for
+from waiting import stop_process, until, wait_for
 
 FOR_EVER_S = 1000.0
 WORKER = """
@@ -111,7 +111,7 @@ async def test_a_stopped_workers_records_go_to_another_at_their_deadline(tmp_pat
     with running_relay(config) as relay, JournalWriter(config.journal_directory / "images" / "0") as images:
         images.append_many([[b"0"], [b"1"]])
         async with other_process(relay.address) as child, RelayConnection(relay.address) as connection:
-            os.kill(child.pid, signal.SIGSTOP)
+            stop_process(child.pid)
             here = GroupMember(connection, "g", "here", ("images",))
             got = []
             while len(got) < 2:
@@ -173,7 +173,7 @@ async def test_a_stopped_relay_stops_no_writer_loses_no_record_and_takes_no_leas
             reader = ChannelReader(two, ("images",))
             held = await worker.lease(1, 10)
             assert [r.place.seq for r in await reader.read(10)] == [0]
-            os.kill(relay.pid, signal.SIGSTOP)
+            stop_process(relay.pid)
             seqs = [images.append([b"%d" % i]) for i in range(1, 200)]
             for _ in range(2):
                 # Two seconds each: together longer than the lease.

@@ -109,7 +109,8 @@ class RelayServer:
             while not stop.is_set():
                 self.turned_at = time.monotonic()
                 self._receive(self._timeout(next_poll))
-                now = time.monotonic()
+                # Once more: it may have been stopped while it served.
+                now = self._note_stall(0.0)
                 poll = now >= next_poll
                 if poll:
                     next_poll = now + self._config.poll_s
@@ -156,12 +157,13 @@ class RelayServer:
         # Behind the requests: what somebody said before leaving still counts.
         self._note_events()
 
-    def _note_stall(self, timeout_s: float) -> None:
-        """Let no lease end in time in which this process did not run: nobody could extend it."""
+    def _note_stall(self, timeout_s: float) -> float:
+        """Let no lease end in time in which this process did not run: nobody could extend it. Return the time."""
         polled, self._polled = self._polled, time.monotonic()
         stall_s = self._polled - polled - timeout_s
         if stall_s > _STALL_S:
             self.core.note_stall(stall_s)
+        return self._polled
 
     def _serve(self, first: zmq.Frame, frames: list[bytes]) -> None:
         peer = first.bytes
