@@ -20,7 +20,7 @@ from trapline.common.channel import RelayConnection
 from trapline.common.journal import JournalWriter
 from trapline.common.relay.requests import Cursor, Fetch, Info
 from trapline.common.testing.relay import mesh_config, running_relay
-from waiting import until, wait_for
+from waiting import stop_process, until, wait_for
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ async def test_a_stopped_client_costs_the_relay_nothing_and_goes_on_when_continu
         reader = await asyncio.create_subprocess_exec(sys.executable, "-c", _READER, relay.address, stdout=-1)
         try:
             await reader.stdout.readline()
-            os.kill(reader.pid, signal.SIGSTOP)
+            stop_process(reader.pid)
             async with RelayConnection(relay.address) as honest:
                 for seq in range(8, 108):
                     writer.append([b"small"])

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -19,7 +18,7 @@ import pytest
 from mesh_runs import ROOT, SMALL_SKY, environment, running
 from trapline.common.journal import PartitionReader
 from trapline.schemas.message import decode_header
-from waiting import until, wait_for
+from waiting import stop_process, until, wait_for
 
 CHILD = ROOT / "tests" / "subscriber_child.py"
 CADENCE_S = 1.0
@@ -73,7 +72,7 @@ def fifty(address, directory):
     crashing = Crashing(address, directory / "crashing")
     try:
         wait_for(lambda: _read(directory / "stopped").get("images/0"), what="those that will be stopped")
-        os.kill(stopped.pid, signal.SIGSTOP)
+        stop_process(stopped.pid)
         yield readers, crashing
     finally:
         crashing.close()

@@ -163,10 +163,6 @@ def _start(image: Image) -> int:
     return image.t_start_us or 0
 
 
-def _place(band: Band | None) -> tuple[float, str]:
-    return (band.freq_hz or 0.0, band.name) if band else (0.0, "")
-
-
 def _source_rows(found: list[tuple[Sources, Mapping[str, Array]]]) -> list[Row]:
     rows = []
     for _, arrays in found:

@@ -6,14 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mesh_runs import environment
 from trapline.common.runtime.systemd import Systemd, tell_for_ever
-from waiting import wait_for
+from waiting import stop_process, wait_for
 
 
 class Manager:
@@ -75,8 +74,7 @@ def test_a_relay_is_ready_shows_life_and_says_that_it_stops(manager, start):
     assert "READY=1" in said and said.count("READY=1") == 1 and "STATUS=running" in said
     assert "STOPPING=1" not in said
     # A process that is stopped shows none: systemd would kill it.
-    relay.send_signal(signal.SIGSTOP)
-    wait_for(lambda: Path(f"/proc/{relay.pid}/stat").read_text().rpartition(") ")[2][0] == "T", what="the stop")
+    stop_process(relay.pid)
     before = len(manager.hear())
     manager.socket.settimeout(1.0)
     with pytest.raises(TimeoutError):
